@@ -1,0 +1,415 @@
+package dev.tdpmmu.mmu;
+
+import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.base.HotPath;
+import dev.tdpmmu.base.PagingLevel;
+import dev.tdpmmu.config.VmConfig;
+import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.memory.TableHeaders;
+import dev.tdpmmu.slot.MemSlot;
+import dev.tdpmmu.slot.MemSlots;
+import dev.tdpmmu.slot.SlotRegistry;
+import dev.tdpmmu.spte.Spte;
+import dev.tdpmmu.spte.SpteFormat;
+import dev.tdpmmu.sync.Counter;
+import dev.tdpmmu.sync.MmuLock;
+import dev.tdpmmu.sync.RcuDomain;
+import dev.tdpmmu.sync.ReaderSlot;
+
+/**
+ * Answers a violation: finds the frame, takes the MMU lock, and installs what is missing on the way to it.
+ *
+ * <p>The steps, in this order: the lock-free fix if the leaf is present; the snapshot of invalidations; the slot and its
+ * frame; the lock; the check that snapshot and root are still good; the walk with compare-and-sets; the unlock. If tables are
+ * missing on the way, the lock is dropped, their pages are fetched into the vCPU's stock, and the last steps are done again. A lost race is never fought under the lock: it returns {@link FaultResult#RETRY} to the guest,
+ * which executes the access again.
+ *
+ * <p>The walk to the goal is written out level by level, and what is known of a fault travels in parameters: as a loop the walk
+ * takes about twice as long, and fields of an object would have to leave the store buffer before the lock's fence.
+ *
+ * @kvm kvm_tdp_page_fault, kvm_tdp_mmu_map
+ */
+public final class FaultHandler {
+    private static final int LEVEL_BITS = 2;
+
+    private final SpteFormat format;
+    private final MmuLock lock;
+    private final InvalidationTracker tracker;
+    private final SlotRegistry registry;
+    private final SpteUpdater updater;
+    private final RcuDomain rcu;
+    private final FastFaultFixer fastFixer;
+    private final boolean fastFix;
+    private final boolean mmioCaching;
+    private final int maxLevel;
+
+    /** A leaf without its address for each slot access and level, so that a fault only has to add where the frame is. */
+    private final long[] leafTemplates = new long[(Access.ALL + 1) << LEVEL_BITS];
+
+    FaultHandler(
+            VmConfig config,
+            SpteFormat format,
+            MmuLock lock,
+            InvalidationTracker tracker,
+            SlotRegistry registry,
+            SpteUpdater updater,
+            RcuDomain rcu) {
+        this.format = format;
+        this.lock = lock;
+        this.tracker = tracker;
+        this.registry = registry;
+        this.updater = updater;
+        this.rcu = rcu;
+        this.fastFixer = new FastFaultFixer(format);
+        this.fastFix = config.fastFix();
+        this.mmioCaching = config.mmioCaching() && format.mmioCaching();
+        this.maxLevel = config.hugePages().level();
+        for (int access = Access.READ; access <= Access.ALL; access++) {
+            for (int level = PagingLevel.L4K; level <= PagingLevel.MAX_HUGE; level++) {
+                leafTemplates[access << LEVEL_BITS | level] = format.makeLeaf(0, level, access, true, false);
+            }
+        }
+    }
+
+    /**
+     * Handles a violation.
+     *
+     * @param vcpu the faulting one, its root loaded, {@link ReaderSlot#HANDLING}
+     * @param gpa guest physical address, below the VM's limit
+     * @param access what was tried, bits of {@link Access}
+     * @param present whether hardware found a usable entry that forbade the access
+     * @return what the vCPU does next
+     * @locking none held, in no section; the MMU lock is taken
+     */
+    @HotPath
+    public FaultResult handle(VcpuMmu vcpu, long gpa, int access, boolean present) {
+        long gfn = Gfn.of(gpa);
+        if (fastFix && fastFixer.mayFix(access, present)) {
+            FaultResult fast = fastFixer.tryFix(vcpu, gfn, access);
+            if (fast != FaultResult.RETRY) {
+                vcpu.slot.count(fast == FaultResult.FIXED ? Counter.PF_FAST : Counter.PF_SPURIOUS, 1);
+                return fast;
+            }
+        }
+        vcpu.slot.count(Counter.PF_TAKEN, 1);
+        FaultResult result = handleSlowly(vcpu, gfn, access);
+        count(vcpu.slot, result);
+        return result;
+    }
+
+    @HotPath
+    private static void count(ReaderSlot slot, FaultResult result) {
+        if (result == FaultResult.FIXED) {
+            slot.count(Counter.PF_FIXED, 1);
+        } else {
+            countUnusual(slot, result);
+        }
+    }
+
+    private static void countUnusual(ReaderSlot slot, FaultResult result) {
+        switch (result) {
+            case RETRY -> slot.count(Counter.PF_RETRY, 1);
+            case EMULATE -> slot.count(Counter.PF_EMULATE, 1);
+            case SPURIOUS -> slot.count(Counter.PF_SPURIOUS, 1);
+            case FIXED, OUT_OF_MEMORY -> {
+                // Fixed is counted by the caller; an access that fails for want of memory is no handled fault.
+            }
+        }
+    }
+
+    @HotPath
+    private FaultResult handleSlowly(VcpuMmu vcpu, long gfn, int access) {
+        // Before the look-up: an invalidation that ends after this point makes the fault stale, whatever it looked up.
+        long snapshot = tracker.snapshot();
+        MemSlots memSlots = registry.current();
+        MemSlot memSlot = memSlots.find(gfn, vcpu.lastSlot);
+        if (!memSlot.exists()) {
+            return handleWithoutSlot(vcpu, gfn, access, snapshot, memSlots.generation());
+        }
+        if (memSlot != vcpu.lastSlot) {
+            vcpu.lastSlot = memSlot;
+        }
+        if ((access & ~memSlot.access()) != 0) {
+            return FaultResult.EMULATE;
+        }
+        if (tracker.isInProgress(snapshot, gfn)) {
+            // Only a hint, without the lock: saves taking it for a fault that it would send back anyway.
+            return FaultResult.RETRY;
+        }
+        return mapLocked(vcpu, memSlot, gfn, access, snapshot);
+    }
+
+    /** Does the part of a fault that begins when its slot is known: locks, maps, and if tables are missing fetches some first. */
+    @HotPath
+    private FaultResult mapLocked(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
+        FaultResult result = tryMapLocked(vcpu, memSlot, gfn, access, snapshot);
+        return result == FaultResult.OUT_OF_MEMORY ? topUpAndMap(vcpu, memSlot, gfn, access, snapshot) : result;
+    }
+
+    /**
+     * Maps again with enough pages in stock. Pages are fetched only when a table turned out to be missing, and only as many:
+     * a stock for the worst case would keep three pages idle in each of thousands of vCPUs.
+     */
+    private FaultResult topUpAndMap(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
+        // More tables may be missing at the second try, if a zap came between; never more than the levels below the
+        // root.
+        while (vcpu.tables.topUp(vcpu.tablesWanted)) {
+            FaultResult result = tryMapLocked(vcpu, memSlot, gfn, access, snapshot);
+            if (result != FaultResult.OUT_OF_MEMORY) {
+                return result;
+            }
+        }
+        return FaultResult.OUT_OF_MEMORY;
+    }
+
+    @HotPath
+    private FaultResult tryMapLocked(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
+        TdpRoot root = vcpu.root();
+        lock.lockForFault(vcpu.slot);
+        FaultResult result;
+        if (root.isInvalid() || tracker.isStale(snapshot, gfn)) {
+            result = FaultResult.RETRY;
+        } else {
+            result = map(vcpu, root, memSlot, gfn, access);
+        }
+        lock.unlockForFault(vcpu.slot);
+        return result;
+    }
+
+    /**
+     * Maps one frame as a fault does once its slot is known: lock, epoch, staleness check, walk, unlock. For benchmarks
+     * of exactly these steps.
+     *
+     * @param vcpu the faulting one, its root loaded, in no section
+     * @param memSlot slot that holds the gfn
+     * @param gfn guest frame number
+     * @param access bits of {@link Access} that the slot allows
+     * @return as {@link #handle}
+     */
+    @HotPath
+    public FaultResult map(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access) {
+        return mapLocked(vcpu, memSlot, gfn, access, tracker.snapshot());
+    }
+
+    @HotPath
+    private FaultResult map(VcpuMmu vcpu, TdpRoot root, MemSlot memSlot, long gfn, int access) {
+        int goal = Math.min(memSlot.maxLevel(gfn), maxLevel);
+        if (goal != PagingLevel.L4K) {
+            return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), goal);
+        }
+        long table = root.hpa();
+        if (root.level() == PagingLevel.L256T) {
+            long spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L256T);
+            if (!Spte.isTable(spte)) {
+                return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L256T, goal);
+            }
+            table = Spte.address(spte);
+        }
+        long spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L512G);
+        if (!Spte.isTable(spte)) {
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L512G, goal);
+        }
+        table = Spte.address(spte);
+        spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L1G);
+        if (!Spte.isTable(spte)) {
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L1G, goal);
+        }
+        table = Spte.address(spte);
+        spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L2M);
+        if (!Spte.isTable(spte)) {
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L2M, goal);
+        }
+        return mapLeaf(vcpu, memSlot, gfn, access, Spte.address(spte), PagingLevel.L4K);
+    }
+
+    /** Goes on where a table is missing, a huge leaf is in the way, or somebody else is at work. */
+    private FaultResult mapFrom(
+            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long startTable, int startLevel, int goal) {
+        long table = startTable;
+        for (int level = startLevel; level > goal; level--) {
+            long address = SpteAccess.addressOf(table, gfn, level);
+            long spte = SpteAccess.readAcquire(address);
+            if (Spte.isFrozen(spte)) {
+                return FaultResult.RETRY;
+            }
+            if (!format.isTable(spte, level)) {
+                if (vcpu.tables.size() < level - goal) {
+                    // Nothing is allocated under the lock: the caller drops it, fetches them, and comes back.
+                    vcpu.tablesWanted = level - goal;
+                    return FaultResult.OUT_OF_MEMORY;
+                }
+                spte = link(vcpu, gfn, address, level, spte);
+                if (spte == Spte.NON_PRESENT) {
+                    return FaultResult.RETRY;
+                }
+            }
+            table = format.address(spte);
+        }
+        return mapLeaf(vcpu, memSlot, gfn, access, table, goal);
+    }
+
+    /**
+     * Links a new table: empty, or filled with the pieces of the huge leaf that is there.
+     *
+     * @return the table entry, or {@link Spte#NON_PRESENT} if the race was lost
+     */
+    private long link(VcpuMmu vcpu, long gfn, long address, int level, long oldSpte) {
+        long child = vcpu.tables.take();
+        boolean split = format.isLeaf(oldSpte, level);
+        if (split) {
+            SpteAccess.fillPlain(child, format.splitFirst(oldSpte, level), format.splitStep(level));
+        } else {
+            SpteAccess.fillPlain(child, Spte.NON_PRESENT, 0);
+        }
+        // Described before it is visible: whoever detaches it right after the exchange reads level and gfn from the
+        // header.
+        TableHeaders.describe(child, Gfn.alignDown(gfn, level), level - 1, address);
+        long newSpte = format.makeTable(child);
+        if (!updater.trySet(vcpu.slot, address, gfn, level, oldSpte, newSpte)) {
+            vcpu.tables.putBack(child);
+            return Spte.NON_PRESENT;
+        }
+        vcpu.slot.count(Counter.TABLES, 1);
+        if (split) {
+            // No flush: the pieces translate exactly as the whole did.
+            vcpu.slot.count(Counter.PAGES_4K + level - 2, PagingLevel.ENTRIES);
+            vcpu.slot.count(Counter.SPLITS, 1);
+        }
+        return newSpte;
+    }
+
+    @HotPath
+    private FaultResult mapLeaf(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long table, int level) {
+        long address = SpteAccess.addressOf(table, gfn, level);
+        long oldSpte = SpteAccess.readAcquire(address);
+        if (oldSpte != Spte.NON_PRESENT) {
+            return mapOverExisting(vcpu, memSlot, gfn, access, address, level, oldSpte);
+        }
+        return updater.trySet(vcpu.slot, address, gfn, level, oldSpte, makeLeaf(memSlot, gfn, level))
+                ? FaultResult.FIXED
+                : FaultResult.RETRY;
+    }
+
+    @HotPath
+    private long makeLeaf(MemSlot memSlot, long gfn, int level) {
+        return leafTemplates[memSlot.access() << LEVEL_BITS | level] | memSlot.hpa(Gfn.alignDown(gfn, level));
+    }
+
+    private FaultResult mapOverExisting(
+            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte) {
+        if (Spte.isFrozen(oldSpte)) {
+            return FaultResult.RETRY;
+        }
+        if (format.isTable(oldSpte, level)) {
+            return mapOverTable(vcpu, memSlot, gfn, access, address, level, oldSpte);
+        }
+        long leaf = makeLeaf(memSlot, gfn, level);
+        if (Spte.isMmuPresent(oldSpte)) {
+            if (format.allows(oldSpte, access)) {
+                return FaultResult.SPURIOUS;
+            }
+            if (format.address(oldSpte) != format.address(leaf)) {
+                // A slot was moved onto a part of its old place, and the zap of the old leaves is still to come. A leaf
+                // never
+                // changes its frame without a flush between.
+                return FaultResult.RETRY;
+            }
+            // A and D say what the guest did, not what it may do: they stay. No flush: permissions only grow.
+            leaf |= oldSpte & (format.accessedBit() | format.dirtyBit());
+        }
+        return updater.trySet(vcpu.slot, address, gfn, level, oldSpte, leaf) ? FaultResult.FIXED : FaultResult.RETRY;
+    }
+
+    /** A huge leaf is wanted where a table is: replaces it, unless so much memory is retired that it may retire no more. */
+    private FaultResult mapOverTable(
+            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte) {
+        if (rcu.isOverBound()) {
+            // A fault never waits for a grace period. Smaller leaves in the old table serve the guest as well.
+            return mapFrom(vcpu, memSlot, gfn, access, format.address(oldSpte), level - 1, level - 1);
+        }
+        if (!updater.tryReplaceTable(vcpu.slot, address, gfn, level, oldSpte, makeLeaf(memSlot, gfn, level))) {
+            return FaultResult.RETRY;
+        }
+        vcpu.slot.count(Counter.PROMOTIONS, 1);
+        return FaultResult.FIXED;
+    }
+
+    /**
+     * Installs an MMIO entry.
+     *
+     * @param generation of the very snapshot of slots in which none was found; with a later one the entry would say for good
+     *     that there is no slot although one was added meanwhile
+     */
+    private FaultResult handleWithoutSlot(VcpuMmu vcpu, long gfn, int access, long snapshot, long generation) {
+        if (!mmioCaching || !vcpu.tables.topUp(vcpu.root().level() - 1)) {
+            // The entry only saves time: without memory for it the access is emulated all the same.
+            return FaultResult.EMULATE;
+        }
+        lock.lockForFault(vcpu.slot);
+        FaultResult result = FaultResult.RETRY;
+        if (!vcpu.root().isInvalid() && !tracker.isStale(snapshot, gfn)) {
+            result = mapMmio(vcpu, gfn, access, generation);
+        }
+        lock.unlockForFault(vcpu.slot);
+        return result;
+    }
+
+    private FaultResult mapMmio(VcpuMmu vcpu, long gfn, int access, long generation) {
+        long table = vcpu.root().hpa();
+        for (int level = vcpu.root().level(); level > PagingLevel.L4K; level--) {
+            long address = SpteAccess.addressOf(table, gfn, level);
+            long spte = SpteAccess.readAcquire(address);
+            if (Spte.isFrozen(spte) || format.isLeaf(spte, level)) {
+                return FaultResult.RETRY;
+            }
+            if (!format.isTable(spte, level)) {
+                spte = link(vcpu, gfn, address, level, spte);
+                if (spte == Spte.NON_PRESENT) {
+                    return FaultResult.RETRY;
+                }
+            }
+            table = format.address(spte);
+        }
+        long address = SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
+        long oldSpte = SpteAccess.readAcquire(address);
+        if (Spte.isFrozen(oldSpte) || Spte.isMmuPresent(oldSpte)) {
+            // Never an MMIO entry over a present one: the leaf belongs to a slot that is being removed, whose zap will
+            // come.
+            return FaultResult.RETRY;
+        }
+        long mmio = format.makeMmio(gfn, access, generation & SpteFormat.MMIO_GENERATION_MASK);
+        if (mmio != oldSpte) {
+            if (!updater.trySet(vcpu.slot, address, gfn, PagingLevel.L4K, oldSpte, mmio)) {
+                return FaultResult.RETRY;
+            }
+            vcpu.slot.count(Counter.MMIO_SPTE_CREATED, 1);
+        }
+        return FaultResult.EMULATE;
+    }
+
+    /**
+     * Handles a misconfiguration: hardware met an entry that it cannot use, which should be an MMIO entry.
+     *
+     * @param vcpu the faulting one, its root loaded, {@link ReaderSlot#HANDLING}
+     * @param gpa guest physical address, below the VM's limit
+     * @param access what was tried
+     * @return {@link FaultResult#EMULATE} if the entry is current; otherwise as {@link #handle}
+     * @kvm handle_mmio_page_fault
+     */
+    public FaultResult handleMisconfiguration(VcpuMmu vcpu, long gpa, int access) {
+        ReaderSlot slot = vcpu.slot;
+        slot.enter(ReaderSlot.WALKING);
+        long spte = fastFixer.readLast(vcpu.root(), Gfn.of(gpa));
+        slot.leave(ReaderSlot.HANDLING);
+        if (format.isMmio(spte)) {
+            long generation = registry.current().generation() & SpteFormat.MMIO_GENERATION_MASK;
+            if (format.mmioGeneration(spte) == generation) {
+                slot.count(Counter.PF_EMULATE, 1);
+                return FaultResult.EMULATE;
+            }
+        }
+        // Stale, or replaced since hardware read it: the slow path looks at slots and entry again.
+        return handle(vcpu, gpa, access, false);
+    }
+}
