@@ -1,0 +1,61 @@
+package dev.tdpmmu;
+
+import dev.tdpmmu.base.Access;
+
+/** Says that an access to guest memory cannot be done, why, and where. Nothing was read or written. */
+public final class GuestAccessException extends IllegalStateException {
+    private static final long serialVersionUID = 1L;
+
+    /** Why an access cannot be done. */
+    public enum Reason {
+        /** Neither a slot nor an MMIO handler covers the address. */
+        NO_SLOT,
+        /** The slot is read-only and no MMIO handler covers the address. */
+        READ_ONLY,
+        /** The slot's backing has frame numbers but no bytes. */
+        NO_BYTES,
+        /** The address, or the end of the access, does not exist. */
+        BEYOND_LIMIT,
+        /** A volatile or compare-and-set access is not naturally aligned. */
+        MISALIGNED,
+        /** Instructions cannot be fetched from a device. */
+        FETCH_FROM_MMIO,
+        /** A device cannot do a compare-and-set. */
+        ATOMIC_ON_MMIO
+    }
+
+    /** Why. */
+    private final Reason reason;
+
+    /** Where. */
+    private final long gpa;
+
+    GuestAccessException(Reason reason, long gpa, int access, String limit) {
+        super("guest access cannot be done: reason=" + reason + ", gpa=0x" + Long.toHexString(gpa) + ", access="
+                + Access.text(access) + limit);
+        this.reason = reason;
+        this.gpa = gpa;
+    }
+
+    GuestAccessException(Reason reason, long gpa, int access) {
+        this(reason, gpa, access, "");
+    }
+
+    /**
+     * Returns why.
+     *
+     * @return reason
+     */
+    public Reason reason() {
+        return reason;
+    }
+
+    /**
+     * Returns where.
+     *
+     * @return guest physical address of the access
+     */
+    public long gpa() {
+        return gpa;
+    }
+}

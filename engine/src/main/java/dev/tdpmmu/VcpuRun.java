@@ -1,0 +1,318 @@
+package dev.tdpmmu;
+
+import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.base.HotPath;
+import dev.tdpmmu.hardware.ExitQualification;
+import dev.tdpmmu.hardware.HardwareWalker;
+import dev.tdpmmu.hardware.NptErrorCode;
+import dev.tdpmmu.hardware.Tlb;
+import dev.tdpmmu.hardware.WalkResult;
+import dev.tdpmmu.memory.HostMemory;
+import dev.tdpmmu.memory.HostWords;
+import dev.tdpmmu.memory.Interleave;
+import dev.tdpmmu.memory.MemoryCapExceededException;
+import dev.tdpmmu.memory.TablePool;
+import dev.tdpmmu.mmu.FaultHandler;
+import dev.tdpmmu.mmu.FaultResult;
+import dev.tdpmmu.mmu.VcpuMmu;
+import dev.tdpmmu.sync.ReaderSlot;
+
+/**
+ * What a vCPU does when an access is not a mere TLB hit: requests, hardware walk, exits, faults, devices. The loop of
+ * {@code vcpu_enter_guest}, one access long.
+ *
+ * <p>Fields are read by {@link Vcpu}'s accesses. Belongs to one thread at a time.
+ */
+final class VcpuRun {
+    /** The access has to be done by a device. */
+    static final long MMIO = -2;
+
+    /** Violations in a row without progress after which the thread lets others run; it is outside every section then. */
+    private static final int RETRIES_BEFORE_YIELD = 8;
+
+    private final Vm vm;
+    private final VcpuMmu mmu;
+    private final FaultHandler faults;
+    private final HardwareWalker walker;
+    private final TlbShootdown shootdown;
+    private final boolean ept;
+    private final long addressLimit;
+    private final WalkResult walk = new WalkResult();
+
+    final Tlb tlb = new Tlb();
+
+    /** Slot of this vCPU; after close the VM's tombstone, since the slot may have a new owner. */
+    ReaderSlot slot;
+
+    /** Flush sequence that was applied last. */
+    long seenSequence;
+
+    long accesses;
+    long tlbMisses;
+    long exits;
+    FaultObserver observer;
+
+    private long rootPointer;
+    private boolean closed;
+
+    /** Whether the last thing this vCPU wanted was memory that was not there. */
+    private boolean starved;
+
+    VcpuRun(Vm vm, VcpuMmu mmu, HardwareWalker walker, TlbShootdown shootdown) {
+        this.vm = vm;
+        this.mmu = mmu;
+        this.walker = walker;
+        this.shootdown = shootdown;
+        this.slot = mmu.slot();
+        this.faults = vm.mmu().faults();
+        this.ept = vm.config().pagingMode().isEpt();
+        this.addressLimit = vm.config().guestAddressLimit();
+        this.seenSequence = HostWords.readVolatile(shootdown.sequenceAddress());
+        // What the slot's last owner acknowledged, or 0, may count as later than a flush to come once the sequence has
+        // wrapped:
+        // that flush would not wait for us.
+        slot.acknowledge(seenSequence);
+    }
+
+    /**
+     * Translates an access that missed, or that found a request; faults until it can be done.
+     *
+     * @param gpa guest physical address
+     * @param access one bit of {@link Access}
+     * @return host physical address, the slot being in the guest; or {@link #MMIO}, the slot being outside
+     * @throws GuestAccessException if the access cannot be done; the slot is outside then
+     */
+    long translate(long gpa, int access) {
+        long hpa = translateAny(gpa, access);
+        if (hpa >= 0 && !HostMemory.isFrame(hpa)) {
+            slot.leave(ReaderSlot.OUTSIDE);
+            throw new GuestAccessException(GuestAccessException.Reason.NO_BYTES, gpa, access);
+        }
+        return hpa;
+    }
+
+    long translateFetch(long gpa) {
+        long hpa = translate(gpa, Access.EXECUTE);
+        if (hpa < 0) {
+            // Throws itself if no device is there either.
+            vm.mmioHandler(gpa, Integer.BYTES, Access.EXECUTE);
+            throw new GuestAccessException(GuestAccessException.Reason.FETCH_FROM_MMIO, gpa, Access.EXECUTE);
+        }
+        return hpa;
+    }
+
+    @HotPath
+    boolean touch(long gpa, int access) {
+        accesses++;
+        slot.enter(ReaderSlot.IN_GUEST);
+        long hpa = translateAny(gpa, access);
+        if (hpa < 0) {
+            return false;
+        }
+        slot.leave(ReaderSlot.OUTSIDE);
+        return true;
+    }
+
+    private long translateAny(long gpa, int access) {
+        boolean done = false;
+        try {
+            long hpa = run(gpa, access);
+            done = true;
+            return hpa;
+        } finally {
+            if (!done) {
+                // Whatever was thrown: nobody may wait for a section of ours any more.
+                slot.leave(ReaderSlot.OUTSIDE);
+            }
+        }
+    }
+
+    private long run(long gpa, int access) {
+        if (closed) {
+            throw new IllegalStateException("vCPU is closed: vcpu=" + mmu.slot().name());
+        }
+        if (gpa < 0 || gpa >= addressLimit) {
+            throw new GuestAccessException(
+                    GuestAccessException.Reason.BEYOND_LIMIT,
+                    gpa,
+                    access,
+                    ", limit=0x" + Long.toHexString(addressLimit));
+        }
+        int fruitless = 0;
+        boolean missed = false;
+        while (true) {
+            if (!serveRequests()) {
+                continue;
+            }
+            long cached = cached(gpa, access);
+            if (cached >= 0) {
+                return cached;
+            }
+            if (!missed) {
+                // Once an access, however often faults and retries repeat its walk.
+                missed = true;
+                tlbMisses++;
+            }
+            int outcome = walker.walk(tlb, rootPointer, gpa, access, walk);
+            if (outcome == HardwareWalker.OK) {
+                // A frame without bytes never enters the TLB, so that a hit need not ask whether there are any.
+                if (HostMemory.isFrame(walk.frame)) {
+                    tlb.insert(gpa, walk);
+                }
+                return walk.frame | gpa & Gfn.PAGE_OFFSET_MASK;
+            }
+            FaultResult result = exit(gpa, access, outcome);
+            if (result == FaultResult.EMULATE) {
+                slot.leave(ReaderSlot.OUTSIDE);
+                return MMIO;
+            }
+            fruitless = result == FaultResult.FIXED ? 0 : fruitless + 1;
+            if (fruitless == RETRIES_BEFORE_YIELD) {
+                // Somebody keeps changing these tables, maybe a thread that waits for our processor.
+                fruitless = 0;
+                if (!Interleave.blocked()) {
+                    Thread.yield();
+                }
+            }
+            slot.enter(ReaderSlot.IN_GUEST);
+        }
+    }
+
+    @HotPath
+    private long cached(long gpa, int access) {
+        if (access == Access.READ) {
+            return tlb.readFrame(gpa);
+        }
+        return access == Access.WRITE ? tlb.writeFrame(gpa) : tlb.executeFrame(gpa);
+    }
+
+    /**
+     * Applies flushes and loads a root, between two accesses.
+     *
+     * @return false if the guest was left meanwhile, so that there may be new requests
+     */
+    private boolean serveRequests() {
+        long sequence = HostWords.readVolatile(shootdown.sequenceAddress());
+        if (sequence != seenSequence) {
+            if (vm.isClosing()) {
+                // The sequence stays unseen: every later access comes here as well.
+                throw vm.closedException();
+            }
+            shootdown.apply(tlb, seenSequence, sequence);
+            seenSequence = sequence;
+            slot.acknowledge(sequence);
+        }
+        if (mmu.hasRoot() && !mmu.root().isInvalid()) {
+            return true;
+        }
+        reloadRoot();
+        return false;
+    }
+
+    private void reloadRoot() {
+        slot.leave(ReaderSlot.HANDLING);
+        vm.mmu().unloadRoot(mmu);
+        if (!vm.mmu().loadRoot(mmu)) {
+            awaitMemory();
+        } else {
+            starved = false;
+            rootPointer = walker.makeRootPointer(mmu.root().hpa());
+            tlb.flushAll();
+        }
+        slot.leave(ReaderSlot.HANDLING);
+        slot.enter(ReaderSlot.IN_GUEST);
+    }
+
+    private FaultResult exit(long gpa, int access, int outcome) {
+        slot.leave(ReaderSlot.HANDLING);
+        exits++;
+        long start = observer == null ? 0 : System.nanoTime();
+        FaultResult result = outcome == HardwareWalker.VIOLATION
+                ? faults.handle(mmu, gpa, access, isPresent(walk.exit))
+                : faults.handleMisconfiguration(mmu, gpa, access);
+        if (result == FaultResult.OUT_OF_MEMORY) {
+            awaitMemory();
+        } else {
+            starved = false;
+        }
+        if (observer != null) {
+            observer.faultHandled(System.nanoTime() - start);
+        }
+        return result;
+    }
+
+    /** Turns the hardware's word into a neutral one: whether an entry was there that forbade the access. */
+    private boolean isPresent(long exit) {
+        return ept ? ExitQualification.isPresent(exit) : NptErrorCode.isPresent(exit);
+    }
+
+    /** Waits for retired table pages to come back and lets the access try again; if that did not help, the cap is final. */
+    private void awaitMemory() {
+        if (starved) {
+            starved = false;
+            throw new MemoryCapExceededException("table pages", TablePool.bytesOf(1), vm.account());
+        }
+        starved = true;
+        vm.mmu().rcu().barrier();
+    }
+
+    long mmioRead(long gpa, int bytes) {
+        long value = vm.mmioHandler(gpa, bytes, Access.READ).read(gpa, bytes);
+        return bytes == Long.BYTES ? value : value & (1L << (bytes * Byte.SIZE)) - 1;
+    }
+
+    void mmioWrite(long gpa, int bytes, long value) {
+        vm.mmioHandler(gpa, bytes, Access.WRITE).write(gpa, bytes, value);
+    }
+
+    GuestAccessException bulkOnMmio(long gpa, int access) {
+        // Throws itself if nothing at all is there.
+        vm.mmioHandler(gpa, 1, access);
+        return new GuestAccessException(GuestAccessException.Reason.NO_BYTES, gpa, access, ", device=true");
+    }
+
+    GuestAccessException atomicOnMmio(long gpa, int bytes) {
+        // Throws itself if no device is there either.
+        vm.mmioHandler(gpa, bytes, Access.WRITE);
+        return new GuestAccessException(GuestAccessException.Reason.ATOMIC_ON_MMIO, gpa, Access.WRITE);
+    }
+
+    /** Makes sure that later accesses to single bytes of one page will not be refused. */
+    void requireMapped(long gpa, int bytes, int access) {
+        if (!touch(gpa, access)) {
+            for (int i = 0; i < bytes; i++) {
+                vm.mmioHandler(gpa + i, 1, access);
+            }
+        }
+    }
+
+    static void checkAligned(long gpa, int bytes, int access) {
+        if ((gpa & (bytes - 1)) != 0) {
+            throw new GuestAccessException(GuestAccessException.Reason.MISALIGNED, gpa, access, ", alignment=" + bytes);
+        }
+    }
+
+    String name() {
+        return mmu.slot().name();
+    }
+
+    VcpuMmu mmu() {
+        return mmu;
+    }
+
+    boolean isClosed() {
+        return closed;
+    }
+
+    void close() {
+        vm.closeVcpu(this);
+    }
+
+    /** Points this vCPU at the tombstone, so that a late access cannot write the slot's next owner. */
+    void markClosed(ReaderSlot tombstone) {
+        closed = true;
+        slot = tombstone;
+        tlb.flushAll();
+    }
+}
