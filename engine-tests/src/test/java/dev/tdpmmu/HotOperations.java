@@ -1,0 +1,104 @@
+package dev.tdpmmu;
+
+import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.base.PagingLevel;
+import dev.tdpmmu.config.AccessedDirty;
+import dev.tdpmmu.config.LockPolicy;
+import dev.tdpmmu.config.PageSize;
+import dev.tdpmmu.config.PagingMode;
+import dev.tdpmmu.config.VmConfig;
+import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.mmu.TdpMmu;
+import dev.tdpmmu.slot.Backing;
+import dev.tdpmmu.spte.Spte;
+import dev.tdpmmu.spte.SpteFormat;
+import dev.tdpmmu.sync.LockMode;
+import dev.tdpmmu.sync.ReaderSlot;
+import dev.tdpmmu.testkit.AllocationProbe;
+
+/** Measures what each hot operation allocates, and prints a line for each: its name and the bytes of a whole round. */
+final class HotOperations {
+    private static final int WARM_UP = 30_000;
+    private static final int CALLS = 5_000;
+
+    /** Distance of two pages that share one entry of the TLB, and more. */
+    private static final long SAME_TLB_ENTRY = 64 * Gfn.PAGE_SIZE;
+
+    private static final long UNTOUCHED = 1L << 30;
+
+    private final Vm vm;
+    private final Vcpu vcpu;
+    private final TdpMmu mmu;
+    private final SpteFormat format;
+    private final ReaderSlot worker;
+    private long sink;
+
+    private HotOperations(VmConfig config) {
+        vm = new Vm(config);
+        vm.addSlot(0, 0, 64 << 20, Backing.anonymous(PageSize.SIZE_4K));
+        vm.addSlot(1, UNTOUCHED, 1L << 30, Backing.synthetic(PageSize.SIZE_4K));
+        vm.prewarmTables(2_000);
+        vcpu = vm.createVcpu();
+        mmu = vm.mmu();
+        format = mmu.format();
+        vcpu.putLong(0, 1);
+        vcpu.putLong(SAME_TLB_ENTRY, 1);
+        worker = mmu.createVcpu("worker").slot();
+    }
+
+    public static void main(String[] arguments) {
+        VmConfig config = VmConfig.builder()
+                .pagingMode(PagingMode.valueOf(arguments[0]))
+                .lockPolicy(LockPolicy.valueOf(arguments[1]))
+                .accessedDirty(AccessedDirty.valueOf(arguments[2]))
+                .backgroundReclaim(false)
+                .build();
+        HotOperations hot = new HotOperations(config);
+        measure("load hit", i -> hot.sink += hot.vcpu.getLong(i & 0xff8));
+        measure("store hit", i -> hot.vcpu.putLong(i & 0xff8, i));
+        measure("walk", hot::walk);
+        measure("fast fix", hot::fastFix);
+        measure("map", hot::map);
+        measure("refault", hot::refault);
+        if (hot.sink == 42) {
+            System.out.println("never");
+        }
+    }
+
+    private static void measure(String name, AllocationProbe.Body body) {
+        System.out.println(name + ": " + AllocationProbe.bytesPerRound(WARM_UP, CALLS, body));
+    }
+
+    private void walk(long iteration) {
+        sink += vcpu.getLong((iteration & 1) * SAME_TLB_ENTRY);
+    }
+
+    private void fastFix(long iteration) {
+        long address = leafAddress(0);
+        SpteAccess.setRelease(address, format.clearWritable(SpteAccess.readAcquire(address)));
+        sink += vcpu.getLong(SAME_TLB_ENTRY);
+        vcpu.putLong(0, iteration);
+    }
+
+    private void map(long iteration) {
+        vcpu.touch(UNTOUCHED + iteration * Gfn.PAGE_SIZE, Access.WRITE);
+    }
+
+    private void refault(long iteration) {
+        long address = leafAddress(0);
+        mmu.lock().lock(worker, LockMode.SHARED);
+        mmu.updater().trySet(worker, address, 0, PagingLevel.L4K, SpteAccess.readAcquire(address), Spte.NON_PRESENT);
+        mmu.lock().unlock(worker, LockMode.SHARED);
+        sink += vcpu.getLong(SAME_TLB_ENTRY);
+        vcpu.putLong(0, iteration);
+    }
+
+    private long leafAddress(long gfn) {
+        long table = vcpu.run().mmu().root().hpa();
+        for (int level = vcpu.run().mmu().root().level(); level > PagingLevel.L4K; level--) {
+            table = format.address(SpteAccess.readAcquire(SpteAccess.addressOf(table, gfn, level)));
+        }
+        return SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
+    }
+}
