@@ -19,8 +19,8 @@ final class Explore {
     private static long lastAddress;
 
     /**
-     * All points but loads that repeat the one before them, as of a lock's waiters at each step of a cursor, and those of table
-     * entries that no world uses: taking a table apart would else be 512 steps.
+     * All points but loads that repeat the one before them, as of a lock's waiters at each step of a cursor, and those
+     * of table entries that no world uses: taking a table apart would else be 512 steps.
      */
     static final PointFilter USED_ENTRIES = (kind, address) -> {
         if (HostMemory.isTable(address) && (address & Gfn.PAGE_OFFSET_MASK) >= USED_ENTRIES_BYTES) {
@@ -32,8 +32,8 @@ final class Explore {
     };
 
     /** Nothing but the table entries that a world uses, for races about a few entries. */
-    static final PointFilter TABLES = (kind, address) ->
-            HostMemory.isTable(address) && (address & Gfn.PAGE_OFFSET_MASK) < USED_ENTRIES_BYTES;
+    static final PointFilter TABLES =
+            (kind, address) -> HostMemory.isTable(address) && (address & Gfn.PAGE_OFFSET_MASK) < USED_ENTRIES_BYTES;
 
     private Explore() {}
 
@@ -60,8 +60,8 @@ final class Explore {
     }
 
     /**
-     * Explores all schedules with two preemptions at few points, for a race whose schedules would lie beyond the bound of
-     * {@link #all}.
+     * Explores all schedules with two preemptions at few points, for a race whose schedules would lie beyond the bound
+     * of {@link #all}.
      *
      * @param name of the scenario
      * @param factory makes its worlds

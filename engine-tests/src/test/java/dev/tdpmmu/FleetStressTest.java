@@ -26,8 +26,9 @@ import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.extension.RegisterExtension;
 
 /**
- * A fleet of vCPUs on virtual threads, each in a share of its own of shared and private memory, while two threads change the
- * slots, the size of leaves and the write protection under it. Bounded by a count of operations; what was stored must be there.
+ * A fleet of vCPUs on virtual threads, each in a share of its own of shared and private memory, while two threads
+ * change the slots, the size of leaves and the write protection under it. Bounded by a count of operations; what was
+ * stored must be there.
  *
  * <pre>
  *      0   shared      8 MiB of 2 MiB frames; SMALL_PAGES comes and goes: splits, promotions, zaps

@@ -24,8 +24,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * A table of small leaves is replaced by a huge one, retired and reclaimed while others use it: through cached upper-level
- * entries, by faults that have walked into it, by walks that stand between its parent and it.
+ * A table of small leaves is replaced by a huge one, retired and reclaimed while others use it: through cached
+ * upper-level entries, by faults that have walked into it, by walks that stand between its parent and it.
  *
  * <pre>
  *  walk                                    | replacement

@@ -12,8 +12,8 @@ import dev.tdpmmu.sync.ReaderSlot;
 /**
  * Compares what a vCPU's TLB holds with the tables, while nothing else runs.
  *
- * <p>The vCPU makes one access first, so that it applies the flushes that it has not seen. Whatever is left must be in the
- * tables: the same frame, no permission more, no store without D, the same table pages.
+ * <p>The vCPU makes one access first, so that it applies the flushes that it has not seen. Whatever is left must be in
+ * the tables: the same frame, no permission more, no store without D, the same table pages.
  */
 final class TlbAtRest {
     private TlbAtRest() {}

@@ -29,17 +29,21 @@ final class UnfinishedRemovalTest {
             Vcpu vcpu = vm.createVcpu();
             vcpu.putLong(0, 1);
             ReaderSlot device = vm.takeReader();
-            device.enter(ReaderSlot.WALKING);
-            assertThrows(ReclaimStalledException.class, () -> vm.removeSlot(removed));
-            long used = vm.stats().memoryUsedInBytes();
+            long used;
+            try {
+                device.enter(ReaderSlot.WALKING);
+                assertThrows(ReclaimStalledException.class, () -> vm.removeSlot(removed));
+                used = vm.stats().memoryUsedInBytes();
 
-            // The device still uses the frames that it found before the removal.
-            assertThrows(
-                    ReclaimStalledException.class,
-                    () -> vm.addSlot(2, 4 * BYTES, BYTES, Backing.synthetic(PageSize.SIZE_4K)));
-            assertEquals(used, vm.stats().memoryUsedInBytes());
+                // The device still uses the frames that it found before the removal.
+                assertThrows(
+                        ReclaimStalledException.class,
+                        () -> vm.addSlot(2, 4 * BYTES, BYTES, Backing.synthetic(PageSize.SIZE_4K)));
+                assertEquals(used, vm.stats().memoryUsedInBytes());
+            } finally {
+                vm.giveReader(device);
+            }
 
-            vm.giveReader(device);
             vm.addSlot(3, 8 * BYTES, BYTES, Backing.synthetic(PageSize.SIZE_4K));
             assertTrue(vm.stats().memoryUsedInBytes() <= used - BYTES, "frames are still held");
         }

@@ -25,8 +25,8 @@ import org.junit.jupiter.api.extension.RegisterExtension;
 import org.junit.jupiter.api.function.Executable;
 
 /**
- * Random operations on one VM against a plain map of bytes. A failure names the seed, the point of the matrix and the number of
- * the operation; the same seed does the same again.
+ * Random operations on one VM against a plain map of bytes. A failure names the seed, the point of the matrix and the
+ * number of the operation; the same seed does the same again.
  */
 class VmModelTest {
     private static final int OPERATIONS = 3_000;

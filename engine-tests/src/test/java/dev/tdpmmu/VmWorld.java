@@ -32,8 +32,8 @@ import java.util.Map;
 /**
  * A small VM for one schedule, with vCPUs whose TLBs can be looked at.
  *
- * <p>After the actors have ended the tree and the counters are verified, every pending flush is applied, and then each TLB entry
- * must say what the tables say. At close nothing may be left.
+ * <p>After the actors have ended the tree and the counters are verified, every pending flush is applied, and then each
+ * TLB entry must say what the tables say. At close nothing may be left.
  */
 abstract class VmWorld implements Scenario {
     static final long PAGE = Gfn.PAGE_SIZE;

@@ -8,6 +8,7 @@ import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.GuestBytes;
+import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.memory.SpteAccess;
 import dev.tdpmmu.mmu.VcpuMmu;
 import dev.tdpmmu.slot.MemSlot;
@@ -25,9 +26,10 @@ import org.junit.jupiter.params.provider.EnumSource;
 /**
  * Stores of a guest, by TLB hit, by walk and by fast fix, against operations that take the translation away.
  *
- * <p>How a stale translation is seen although a new one leads to the same frame: the other side reads the frame when its
- * operation has returned. A value that comes later went through a new translation, and a store through a new leaf has set its
- * D, and W where W was taken away. And what came before went through the old leaf, whose D the operation must have seen.
+ * <p>How a stale translation is seen although a new one leads to the same frame: the other side reads the frame when
+ * its operation has returned. A value that comes later went through a new translation, and a store through a new leaf
+ * has set its D, and W where W was taken away. And what came before went through the old leaf, whose D the operation
+ * must have seen.
  */
 final class ZapRaceTest {
     private static final long STORES = 3;
@@ -67,6 +69,8 @@ final class ZapRaceTest {
                     Actor.of("guest", () -> {
                         for (long value = 1; value <= last; value++) {
                             guest.putLong(page(0), value);
+                            // Between two accesses, so that the operation need not wait for this vCPU.
+                            Interleave.step();
                         }
                     }),
                     Actor.of("worker", () -> {
@@ -293,11 +297,11 @@ final class ZapRaceTest {
     @Test
     void writeProtectionIsFinalWhenItReturns() {
         Explore.all("stores against write protection", () -> new WriteProtect(VmWorld.parallel(), true), 0, 60);
-        PointFilter frame = (kind, address) -> address == VmWorld.hpa(VmWorld.page(0));
+        PointFilter betweenStores = (kind, address) -> kind == Interleave.Kind.STEP;
         Explore.narrow(
                 "first store against write protection",
                 () -> new WriteProtect(VmWorld.parallel(), false),
-                Explore.TABLES.or(frame));
+                Explore.TABLES.or(betweenStores));
     }
 
     @Test

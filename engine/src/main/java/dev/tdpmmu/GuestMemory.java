@@ -8,11 +8,12 @@ import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Objects;
 
 /**
- * A device's view of guest memory: the same bytes, found through the memory slots, without any vCPU's TLB and without faults.
+ * A device's view of guest memory: the same bytes, found through the memory slots, without any vCPU's TLB and without
+ * faults.
  *
- * <p>Accesses stay within one slot. Unlike a vCPU, a device may write to a read-only slot: that is how a ROM gets its content.
- * Safe for use by many threads. An access that races with the removal of its slot is done before it or throws; the frames
- * stay alive while it runs.
+ * <p>Accesses stay within one slot. Unlike a vCPU, a device may write to a read-only slot: that is how a ROM gets its
+ * content. Safe for use by many threads. An access that races with the removal of its slot is done before it or throws;
+ * the frames stay alive while it runs.
  */
 public final class GuestMemory {
     private final Vm vm;
@@ -148,8 +149,8 @@ public final class GuestMemory {
     }
 
     /**
-     * Enters an epoch and finds the bytes. The slots are read inside it: a slot that is removed later gives its frames back
-     * only after a grace period, so they outlive the access.
+     * Enters an epoch and finds the bytes. The slots are read inside it: a slot that is removed later gives its frames
+     * back only after a grace period, so they outlive the access.
      */
     private long begin(ReaderSlot reader, long gpa, int length, int access) {
         reader.enter(ReaderSlot.WALKING);

@@ -3,8 +3,8 @@ package dev.tdpmmu;
 /**
  * A device: does the loads and stores to a range of guest physical addresses without a slot.
  *
- * <p>Called on the thread of the vCPU, outside every lock and section: the handler may block, use the VM, change its slots, and
- * even use the same vCPU again. Calls come from several vCPUs at the same time.
+ * <p>Called on the thread of the vCPU, outside every lock and section: the handler may block, use the VM, change its
+ * slots, and even use the same vCPU again. Calls come from several vCPUs at the same time.
  */
 public interface MmioHandler {
     /**

@@ -15,13 +15,14 @@ import java.util.concurrent.atomic.LongAdder;
 /**
  * Removes translations from the TLBs of all vCPUs, and waits until none of them can use one any more.
  *
- * <p>Steps of a flush: (1) the tables were changed before the call; (2) take the next sequence number, which every vCPU compares
- * at the start of every access; (3) write the range into the ring; (4) wait for each vCPU until it is outside the guest or has
- * acknowledged this sequence or a later one.
+ * <p>Steps of a flush: (1) the tables were changed before the call; (2) take the next sequence number, which every vCPU
+ * compares at the start of every access; (3) write the range into the ring; (4) wait for each vCPU until it is outside
+ * the guest or has acknowledged this sequence or a later one.
  *
- * <p>Guarantee: when a flush returns, no access completes through a translation that was removed before its call. For a vCPU
- * either was outside at (4) and then finds the new sequence before its next access, or acknowledged, which it does only
- * between two accesses and after removing what the flush names. A walk in flight that read the old entry ends before (4) does.
+ * <p>Guarantee: when a flush returns, no access completes through a translation that was removed before its call. For a
+ * vCPU either was outside at (4) and then finds the new sequence before its next access, or acknowledged, which it does
+ * only between two accesses and after removing what the flush names. A walk in flight that read the old entry ends
+ * before (4) does.
  *
  * <pre>
  *     +0  sequence of the last flush            own lines: read at every access
@@ -55,18 +56,12 @@ final class TlbShootdown implements RemoteTlb {
     private final LongAdder coalesced = new LongAdder();
 
     // Design note. One sequence for the whole VM instead of a request word for each vCPU: a flush writes one line and
-    // the ring,
-    // not thousands of lines, and an access compares one word that is rarely written. The ring has no lock: a vCPU that
-    // finds
-    // an entry not written yet, or overwritten already, flushes everything, which is always right. A flush claims its
-    // entry
-    // before it writes: were a flush that is held up for a whole turn of the ring to write between the stores of the
-    // next
-    // owner, a vCPU would find that owner's stamp over a mixed range. So a range that stands between two equal stamps
-    // is whole.
-    // The vCPUs that hold no translation of the range are waited for as well: to know them, every TLB fill would have
-    // to write
-    // a shared line.
+    // the ring, not thousands of lines, and an access compares one word that is rarely written. The ring has no lock:
+    // a vCPU that finds an entry not written yet, or overwritten already, flushes everything, which is always right.
+    // A flush claims its entry before it writes: were a flush that is held up for a whole turn of the ring to write
+    // between the stores of the next owner, a vCPU would find that owner's stamp over a mixed range. So a range that
+    // stands between two equal stamps is whole. The vCPUs that hold no translation of the range are waited for as
+    // well: to know them, every TLB fill would have to write a shared line.
 
     TlbShootdown(ReaderSlots readers) {
         this.readers = readers;
@@ -117,8 +112,7 @@ final class TlbShootdown implements RemoteTlb {
         long older = HostWords.readAcquire(entry);
         if (older == BEING_WRITTEN || !HostWords.compareAndSet(entry, older, BEING_WRITTEN)) {
             // Another flush writes here, one of us being held up for a whole turn of the ring. Whoever looks for our
-            // stamp
-            // does not find it and flushes everything.
+            // stamp does not find it and flushes everything.
             return;
         }
         HostWords.setRelease(entry + START_GFN, startGfn);

@@ -10,16 +10,16 @@ import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Objects;
 
 /**
- * A virtual processor: loads, stores, compares and fetches at guest physical addresses, through its own TLB and the VM's
- * second-level page tables.
+ * A virtual processor: loads, stores, compares and fetches at guest physical addresses, through its own TLB and the
+ * VM's second-level page tables.
  *
- * <p>Values are little-endian. Plain accesses take any alignment; one that crosses a page is done byte by byte and is not
- * atomic. Volatile and compare-and-set accesses need natural alignment. An access to an address without slot goes to the
- * {@link MmioHandler} there; without one it throws a {@link GuestAccessException}.
+ * <p>Values are little-endian. Plain accesses take any alignment; one that crosses a page is done byte by byte and is
+ * not atomic. Volatile and compare-and-set accesses need natural alignment. An access to an address without slot goes
+ * to the {@link MmioHandler} there; without one it throws a {@link GuestAccessException}.
  *
- * <p>Belongs to one thread at a time, platform or virtual; handing it on needs a happens-before, as for any unsynchronised
- * object. An {@link MmioHandler} that an access calls may use the same vCPU again. After the VM is closed every access throws
- * {@link VmClosedException}; after the vCPU is closed, {@link IllegalStateException}.
+ * <p>Belongs to one thread at a time, platform or virtual; handing it on needs a happens-before, as for any
+ * unsynchronised object. An {@link MmioHandler} that an access calls may use the same vCPU again. After the VM is
+ * closed every access throws {@link VmClosedException}; after the vCPU is closed, {@link IllegalStateException}.
  */
 public final class Vcpu implements AutoCloseable {
     private static final long LAST_IN_PAGE_2 = Gfn.PAGE_SIZE - Short.BYTES;
@@ -33,14 +33,10 @@ public final class Vcpu implements AutoCloseable {
     private final long[] tlbHits;
 
     // Design note. An access is bracketed by the reader slot: IN_GUEST with the epoch in front (a store with a full
-    // fence),
-    // OUTSIDE behind it (a release store). Between the two: one comparison with the flush sequence, one with the TLB's
-    // tag,
-    // the load or store itself. Everything else is out of line in VcpuRun. The fence is what lets a flush be sure of us
-    // with
-    // nothing but a look at the slot. What belongs to the vCPU alone is read before the fence, so that only the
-    // sequence and
-    // the TLB's entry are left to be read behind it, where nothing overlaps.
+    // fence), OUTSIDE behind it (a release store). Between the two: one comparison with the flush sequence, one with
+    // the TLB's tag, the load or store itself. Everything else is out of line in VcpuRun. The fence is what lets a
+    // flush be sure of us with nothing but a look at the slot. What belongs to the vCPU alone is read before the
+    // fence, so that only the sequence and the TLB's entry are left to be read behind it, where nothing overlaps.
 
     Vcpu(VcpuRun run, long sequenceAddress) {
         this.run = run;
@@ -252,8 +248,8 @@ public final class Vcpu implements AutoCloseable {
     }
 
     /**
-     * Stores byte by byte. Both pages are made writable first, so that an access that cannot be done writes nothing; a device
-     * behind one of them gets single bytes.
+     * Stores byte by byte. Both pages are made writable first, so that an access that cannot be done writes nothing; a
+     * device behind one of them gets single bytes.
      */
     private void putCrossing(long gpa, int bytes, long value) {
         int inFirstPage = (int) (Gfn.PAGE_SIZE - (gpa & Gfn.PAGE_OFFSET_MASK));
@@ -514,8 +510,8 @@ public final class Vcpu implements AutoCloseable {
     }
 
     /**
-     * Makes an access without its data: translates with all effects (faults, A and D bits, TLB fill), reads and writes nothing.
-     * Works for backings without bytes.
+     * Makes an access without its data: translates with all effects (faults, A and D bits, TLB fill), reads and writes
+     * nothing. Works for backings without bytes.
      *
      * @param gpa guest physical address
      * @param access one bit of {@link Access}

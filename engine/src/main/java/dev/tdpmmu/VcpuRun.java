@@ -69,9 +69,8 @@ final class VcpuRun {
         this.ept = vm.config().pagingMode().isEpt();
         this.addressLimit = vm.config().guestAddressLimit();
         this.seenSequence = HostWords.readVolatile(shootdown.sequenceAddress());
-        // What the slot's last owner acknowledged, or 0, may count as later than a flush to come once the sequence has
-        // wrapped:
-        // that flush would not wait for us.
+        // What the slot's last owner acknowledged, or 0, may count as later than a flush to come once the sequence
+        // has wrapped: that flush would not wait for us.
         slot.acknowledge(seenSequence);
     }
 

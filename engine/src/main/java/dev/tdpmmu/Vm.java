@@ -38,8 +38,9 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * A virtual machine: memory slots, vCPUs, second-level page tables, and all that keeps them in step.
  *
- * <p>Safe for use by many threads. Slot changes are serialised; vCPUs run on meanwhile. {@link #close} returns every byte, and
- * is idempotent; whoever uses the VM afterwards, or is inside an access then, gets a {@link VmClosedException}.
+ * <p>Safe for use by many threads. Slot changes are serialised; vCPUs run on meanwhile. {@link #close} returns every
+ * byte, and is idempotent; whoever uses the VM afterwards, or is inside an access then, gets a {@link
+ * VmClosedException}.
  *
  * <p>Lock order: slots lock (of this class), MMU lock, pages lock.
  */
@@ -127,7 +128,8 @@ public final class Vm implements AutoCloseable {
      * @param flags what it is told
      * @return the slot
      * @throws dev.tdpmmu.slot.SlotException naming what is wrong; nothing is changed then
-     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the frames do not fit under the cap; nothing is changed then
+     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the frames do not fit under the cap; nothing is changed
+     *     then
      * @kvm KVM_SET_USER_MEMORY_REGION
      */
     public MemSlot addSlot(int slotId, long gpa, long bytes, Backing backing, SlotFlag... flags) {
@@ -150,7 +152,8 @@ public final class Vm implements AutoCloseable {
      * @param pageSize size of the frames, and so of the largest leaf
      * @param flags what it is told
      * @throws dev.tdpmmu.slot.SlotException naming what is wrong; nothing is changed then
-     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the frames do not fit under the cap; nothing is changed then
+     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the frames do not fit under the cap; nothing is changed
+     *     then
      */
     public void addMemory(int slotId, long gpa, long bytes, PageSize pageSize, SlotFlag... flags) {
         addSlot(slotId, gpa, bytes, Backing.anonymous(pageSize), flags);
@@ -212,9 +215,8 @@ public final class Vm implements AutoCloseable {
         // MMIO entries carry only part of the generation. When that part wraps, entries of an old generation would look
         // new.
         boolean generationWrapped = (slots.current().generation() & SpteFormat.MMIO_GENERATION_MASK) == 0;
-        // Of an earlier change that is unfinished, only the zap failed: this one does it again, or its frames would be
-        // given
-        // away under a device that still uses them.
+        // Of an earlier change that is unfinished, only the zap failed: this one does it again, or its frames would
+        // be given away under a device that still uses them.
         if (change.needsZap() || generationWrapped || unfinished.size() > 1) {
             MemSlot old = change.oldSlot();
             mmu.zapAllFast(old.exists() ? old.baseGfn() : 0, old.exists() ? old.endGfn() : Long.MAX_VALUE);
@@ -540,8 +542,8 @@ public final class Vm implements AutoCloseable {
     }
 
     /**
-     * Ends the VM: stops its vCPUs at their next access, zaps everything, and returns all memory. A second call does nothing.
-     * May be called from a device's handler.
+     * Ends the VM: stops its vCPUs at their next access, zaps everything, and returns all memory. A second call does
+     * nothing. May be called from a device's handler.
      *
      * @throws IllegalStateException if something was leaked, after everything else has been returned
      * @kvm kvm_mmu_uninit_tdp_mmu

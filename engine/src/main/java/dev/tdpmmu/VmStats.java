@@ -1,7 +1,8 @@
 package dev.tdpmmu;
 
 /**
- * Statistics of a VM. Names are the kernel's where the meaning is. Exact while nothing runs; otherwise each value is close.
+ * Statistics of a VM. Names are the kernel's where the meaning is. Exact while nothing runs; otherwise each value is
+ * close.
  *
  * @param pages4k leaves of 4 KiB
  * @param pages2m leaves of 2 MiB

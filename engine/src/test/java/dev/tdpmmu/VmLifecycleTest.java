@@ -277,8 +277,8 @@ class VmLifecycleTest {
     }
 
     /**
-     * The removal ended early because a reader stalls; the frames must outlive the reader, also when the next slot change
-     * needs no zap of its own.
+     * The removal ended early because a reader stalls; the frames must outlive the reader, also when the next slot
+     * change needs no zap of its own.
      */
     @Test
     void framesOfAnUnfinishedRemovalAreKeptWhileAReaderMayUseThem() {

@@ -14,8 +14,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * A VM with one slot from address 0, its table pages taken from the operating system ahead, so that no figure contains a first
- * touch of a table.
+ * A VM with one slot from address 0, its table pages taken from the operating system ahead, so that no figure contains
+ * a first touch of a table.
  *
  * <p>The MMU's vCPUs that it hands out are closed with it.
  */

@@ -10,11 +10,11 @@ import java.util.Map;
 import java.util.TreeMap;
 
 /**
- * Makes the Markdown tables of a comparison from the lines that the native reference and {@link NativeComparison} printed, each
- * with the number of its round in front.
+ * Makes the Markdown tables of a comparison from the lines that the native reference and {@link NativeComparison}
+ * printed, each with the number of its round in front.
  *
- * <p>Figures are medians over the rounds of each round's median; the best repetition of all stands in brackets. {@code java -cp
- * target/tdpmmu-benchmarks.jar dev.tdpmmu.bench.ComparisonTable FILE...}
+ * <p>Figures are medians over the rounds of each round's median; the best repetition of all stands in brackets. {@code
+ * java -cp target/tdpmmu-benchmarks.jar dev.tdpmmu.bench.ComparisonTable FILE...}
  */
 public final class ComparisonTable {
     private static final int FIELDS = 11;

@@ -20,8 +20,8 @@ import org.openjdk.jmh.annotations.Warmup;
 /**
  * What does it cost to enter and leave an epoch, that is, one reader slot with its full fence?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar EpochBenchmark -t 1 -prof gc}; again with {@code -t 2}: the figure must stay, since
- * no reader writes another one's line. An epoch takes no lock, so the policies must not differ either.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar EpochBenchmark -t 1 -prof gc}; again with {@code -t 2}: the figure
+ * must stay, since no reader writes another one's line. An epoch takes no lock, so the policies must not differ either.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -29,8 +29,9 @@ import org.openjdk.jmh.infra.ThreadParams;
 /**
  * What does the first store to a write-protected page cost with the lock-free fix, and what without it?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar FastFixBenchmark -t 1 -prof gc}; again with {@code -t 2}. An invocation fixes every
- * page of a part of the guest; before each iteration all leaves are write-protected again, outside the time.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar FastFixBenchmark -t 1 -prof gc}; again with {@code -t 2}. An
+ * invocation fixes every page of a part of the guest; before each iteration all leaves are write-protected again,
+ * outside the time.
  */
 @BenchmarkMode(Mode.SingleShotTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -25,11 +25,11 @@ import org.openjdk.jmh.infra.ThreadParams;
 /**
  * How long does it take to map a 4 KiB page once its slot is known: stock, lock, epoch, walk, compare-and-set, unlock?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar FaultBenchmark -t 1 -prof gc}; again with {@code -t 2}. A page faults once, so
- * an invocation maps a whole guest and every iteration makes a new one, outside the time, its table pages prewarmed. Read the
- * figures as time per fault of a thread: what scales perfectly keeps its figure at two threads. The GC profiler's figure
- * contains the making of the VM, some tens of KiB for each iteration; {@link NativeComparison} counts what the faults alone
- * allocate.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar FaultBenchmark -t 1 -prof gc}; again with {@code -t 2}. A page
+ * faults once, so an invocation maps a whole guest and every iteration makes a new one, outside the time, its table
+ * pages prewarmed. Read the figures as time per fault of a thread: what scales perfectly keeps its figure at two
+ * threads. The GC profiler's figure contains the making of the VM, some tens of KiB for each iteration; {@link
+ * NativeComparison} counts what the faults alone allocate.
  */
 @BenchmarkMode(Mode.SingleShotTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

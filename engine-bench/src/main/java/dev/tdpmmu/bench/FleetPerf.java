@@ -23,13 +23,13 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
 /**
- * Lets fleets of different size fault the same guest in, each vCPU a slice of its own, and prints as JSON what a fault costs in
- * each fleet and what a vCPU takes in memory.
+ * Lets fleets of different size fault the same guest in, each vCPU a slice of its own, and prints as JSON what a fault
+ * costs in each fleet and what a vCPU takes in memory.
  *
- * <p>Time is the wall time from the start signal to the last vCPU's end, so it contains wake-up and exit of the threads; it is
- * divided by all faults of the fleet. Fleets alternate in rounds, the first rounds only warm up. Frames are synthetic, table
- * pages prewarmed. Table pages in the vCPUs' stocks are counted in a run of its own without prewarming, where the pool holds
- * nothing that nobody took.
+ * <p>Time is the wall time from the start signal to the last vCPU's end, so it contains wake-up and exit of the
+ * threads; it is divided by all faults of the fleet. Fleets alternate in rounds, the first rounds only warm up. Frames
+ * are synthetic, table pages prewarmed. Table pages in the vCPUs' stocks are counted in a run of its own without
+ * prewarming, where the pool holds nothing that nobody took.
  */
 @Command(
         name = "FleetPerf",

@@ -22,8 +22,8 @@ import org.openjdk.jmh.annotations.Warmup;
 /**
  * What does a fault pay for the MMU lock under each policy, alone and against another fault?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar LockBenchmark -t 1 -prof gc}; again with {@code -t 2}, where {@code EXCLUSIVE} and
- * {@code STAMPED} fight for one word and {@code PARALLEL} must not.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar LockBenchmark -t 1 -prof gc}; again with {@code -t 2}, where {@code
+ * EXCLUSIVE} and {@code STAMPED} fight for one word and {@code PARALLEL} must not.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

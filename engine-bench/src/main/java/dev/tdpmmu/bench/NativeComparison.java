@@ -17,16 +17,17 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
 /**
- * Does what the native reference {@code tdp_ref} does, by its method, with the real engine: the same operations on the same
- * pages in the same order, table pages touched before, a new VM for each repetition of a fault, preempted repetitions thrown
- * away. It prints lines of the same form:
+ * Does what the native reference {@code tdp_ref} does, by its method, with the real engine: the same operations on the
+ * same pages in the same order, table pages touched before, a new VM for each repetition of a fault, preempted
+ * repetitions thrown away. It prints lines of the same form:
  *
  * <pre>
  * Java,&lt;operation&gt;,&lt;mode&gt;,&lt;threads&gt;,&lt;log2 pages&gt;,&lt;median ns&gt;,&lt;min&gt;,&lt;max&gt;,&lt;table bytes&gt;,&lt;clean repetitions&gt;
  * </pre>
  *
- * <p>A time is that of one operation of a thread. Table bytes contain the headers. Use one operation for each process: the
- * compiler's view of a loop depends on what ran before. {@code scripts/compare.sh} alternates both in rounds and prints a table.
+ * <p>A time is that of one operation of a thread. Table bytes contain the headers. Use one operation for each process:
+ * the compiler's view of a loop depends on what ran before. {@code scripts/compare.sh} alternates both in rounds and
+ * prints a table.
  */
 @Command(
         name = "NativeComparison",

@@ -7,9 +7,9 @@ import java.util.concurrent.BrokenBarrierException;
 import java.util.concurrent.CyclicBarrier;
 
 /**
- * Times repetitions as the native reference does: the time of one is that of its slowest thread, and one in which a thread was
- * preempted (wall time above 1.02 times its CPU time) is thrown away and repeated, up to six times as often as asked for. Dirty
- * ones fill up what is missing then, and the result says how many were clean.
+ * Times repetitions as the native reference does: the time of one is that of its slowest thread, and one in which a
+ * thread was preempted (wall time above 1.02 times its CPU time) is thrown away and repeated, up to six times as often
+ * as asked for. Dirty ones fill up what is missing then, and the result says how many were clean.
  */
 final class Repetitions {
     private static final double PREEMPTED_FACTOR = 1.02;

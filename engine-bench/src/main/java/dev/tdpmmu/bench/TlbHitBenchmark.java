@@ -27,9 +27,10 @@ import org.openjdk.jmh.infra.ThreadParams;
 /**
  * How much dearer is a guest load or store that hits the TLB than the same access to a plain memory segment?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar TlbHitBenchmark -t 1 -prof gc}; again with {@code -t 2}. The baseline has the same
- * addresses and the same size; its segment is a field, as an application would hold it, and again a constant, the best that
- * Java can do. One access an invocation: {@code nothing} is what the measurement itself costs. Each thread has pages of its own.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar TlbHitBenchmark -t 1 -prof gc}; again with {@code -t 2}. The
+ * baseline has the same addresses and the same size; its segment is a field, as an application would hold it, and again
+ * a constant, the best that Java can do. One access an invocation: {@code nothing} is what the measurement itself
+ * costs. Each thread has pages of its own.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -22,9 +22,9 @@ import org.openjdk.jmh.annotations.Warmup;
 /**
  * How long does a whole violation take, from the access that misses to the access done, and which step takes what?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar ViolationBenchmark -t 1 -prof gc}; again with {@code -t 2}. An invocation does
- * one step, or all, for each page of a VM that every iteration makes anew; each thread has a VM of its own. {@link
- * ViolationSharesPerf} prints the same as one table of shares.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar ViolationBenchmark -t 1 -prof gc}; again with {@code -t 2}. An
+ * invocation does one step, or all, for each page of a VM that every iteration makes anew; each thread has a VM of its
+ * own. {@link ViolationSharesPerf} prints the same as one table of shares.
  */
 @BenchmarkMode(Mode.SingleShotTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -15,9 +15,9 @@ import picocli.CommandLine.Option;
 /**
  * Prints which step of a whole violation takes what, as a Markdown table and as JSON.
  *
- * <p>Each step runs by itself over the pages of a new VM, by the method of {@link NativeComparison}; what the steps leave
- * unexplained of the whole stands in a row of its own. Steps that contain others (handling, mapping) appear as what is left of
- * them without those. A difference of two noisy figures can come out below zero: read it as nothing.
+ * <p>Each step runs by itself over the pages of a new VM, by the method of {@link NativeComparison}; what the steps
+ * leave unexplained of the whole stands in a row of its own. Steps that contain others (handling, mapping) appear as
+ * what is left of them without those. A difference of two noisy figures can come out below zero: read it as nothing.
  */
 @Command(
         name = "ViolationSharesPerf",

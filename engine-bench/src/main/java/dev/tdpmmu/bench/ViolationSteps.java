@@ -26,8 +26,8 @@ import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Set;
 
 /**
- * One violation and each of its steps by itself, over the same pages in the same order. A step can run once on a new object,
- * after the {@link Preparation} it needs; each method returns a count that depends on all its work.
+ * One violation and each of its steps by itself, over the same pages in the same order. A step can run once on a new
+ * object, after the {@link Preparation} it needs; each method returns a count that depends on all its work.
  *
  * <p>Belongs to one thread. The frames are warm: they are held and touched before.
  */

@@ -30,9 +30,9 @@ import org.openjdk.jmh.infra.ThreadParams;
 /**
  * How long does a walk from the root to a 4 KiB leaf take, as the MMU does it and as the hardware does it?
  *
- * <p>{@code java -jar target/tdpmmu-benchmarks.jar WalkBenchmark -t 1 -prof gc -p policy=PARALLEL}; again with {@code -t 2}. No
- * walk takes the MMU lock, so the policies must not differ. The hardware walk starts at the tables that the TLB remembers, as
- * a processor does.
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar WalkBenchmark -t 1 -prof gc -p policy=PARALLEL}; again with {@code
+ * -t 2}. No walk takes the MMU lock, so the policies must not differ. The hardware walk starts at the tables that the
+ * TLB remembers, as a processor does.
  */
 @BenchmarkMode(Mode.AverageTime)
 @OutputTimeUnit(TimeUnit.NANOSECONDS)

@@ -11,8 +11,8 @@ import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
- * The measured loops, one method each, the same for JMH and for the comparison with the native reference. Each returns a sum
- * that depends on every step, so that none can be left out.
+ * The measured loops, one method each, the same for JMH and for the comparison with the native reference. Each returns
+ * a sum that depends on every step, so that none can be left out.
  */
 final class Work {
     private static final long MIX_FIRST = 0x9E3779B97F4A7C15L;

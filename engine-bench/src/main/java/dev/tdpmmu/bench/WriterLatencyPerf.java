@@ -19,11 +19,11 @@ import picocli.CommandLine.Command;
 import picocli.CommandLine.Option;
 
 /**
- * Measures how long somebody waits who wants the MMU lock exclusively while others take and leave it shared in a loop, and
- * prints the percentiles for each policy and kind of thread as JSON.
+ * Measures how long somebody waits who wants the MMU lock exclusively while others take and leave it shared in a loop,
+ * and prints the percentiles for each policy and kind of thread as JSON.
  *
- * <p>The holders do nothing but lock and unlock, which is the worst that a fleet of faulting vCPUs can do to a writer. The waiter
- * is a platform thread of its own.
+ * <p>The holders do nothing but lock and unlock, which is the worst that a fleet of faulting vCPUs can do to a writer.
+ * The waiter is a platform thread of its own.
  */
 @Command(
         name = "WriterLatencyPerf",

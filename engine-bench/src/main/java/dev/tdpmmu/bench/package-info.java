@@ -3,8 +3,8 @@
  *
  * <p>A {@code …Benchmark} runs under JMH, {@code java -jar target/tdpmmu-benchmarks.jar WalkBenchmark -t 2 -prof gc}. A
  * {@code …Perf} or {@code NativeComparison} is a program of its own, {@code java --enable-native-access=ALL-UNNAMED -cp
- * target/tdpmmu-benchmarks.jar dev.tdpmmu.bench.FleetPerf --help}. All of them refuse to start with debug checks on, see
- * {@link dev.tdpmmu.bench.BenchGuard}. The first parameter is the lock policy, so that the exclusive baseline stands beside
- * every claim.
+ * target/tdpmmu-benchmarks.jar dev.tdpmmu.bench.FleetPerf --help}. All of them refuse to start with debug checks on,
+ * see {@link dev.tdpmmu.bench.BenchGuard}. The first parameter is the lock policy, so that the exclusive baseline
+ * stands beside every claim.
  */
 package dev.tdpmmu.bench;

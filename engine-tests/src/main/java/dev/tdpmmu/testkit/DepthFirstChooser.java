@@ -9,9 +9,9 @@ import java.util.Arrays;
  */
 final class DepthFirstChooser implements Chooser {
     /**
-     * Switches from an actor that waits or has ended at which every successor is tried; later ones go in turn. Two actors that
-     * wait in a loop for a third could else hand over to each other for ever: each one's attempt looks like a change to the
-     * other.
+     * Switches from an actor that waits or has ended at which every successor is tried; later ones go in turn. Two
+     * actors that wait in a loop for a third could else hand over to each other for ever: each one's attempt looks like
+     * a change to the other.
      */
     private static final int OPEN_FORCED_SWITCHES = 8;
 

@@ -12,8 +12,8 @@ import org.junit.jupiter.api.extension.BeforeEachCallback;
 import org.junit.jupiter.api.extension.ExtensionContext;
 
 /**
- * Makes the VMs of a test, and after it brings each to rest: verifies the whole tree, checks that the books balance, closes it,
- * and demands that the process holds as many bytes as before the test.
+ * Makes the VMs of a test, and after it brings each to rest: verifies the whole tree, checks that the books balance,
+ * closes it, and demands that the process holds as many bytes as before the test.
  *
  * <p>Register it as an instance field with {@code @RegisterExtension}. Belongs to one test at a time.
  */

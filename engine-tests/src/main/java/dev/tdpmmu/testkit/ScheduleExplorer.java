@@ -32,6 +32,11 @@ public final class ScheduleExplorer {
 
     private static final int DEFAULT_MAX_STEPS = 10_000;
 
+    private static final int WORLDS_PER_COLLECTION = 2_000;
+
+    /** Worlds made in this process. Guarded by {@link #EXPLORING}. */
+    private static long worlds;
+
     private static final ReentrantLock EXPLORING = new ReentrantLock();
 
     private final String name;
@@ -69,9 +74,9 @@ public final class ScheduleExplorer {
     }
 
     /**
-     * Bounds how often {@link #exhaustive} may switch away from an actor that could go on. Switches from an actor that waits
-     * or has ended are free; behind the eighth of a schedule they go in turn. The number of schedules grows with the power of
-     * this bound, not with the length of the code, and most known races need one or two.
+     * Bounds how often {@link #exhaustive} may switch away from an actor that could go on. Switches from an actor that
+     * waits or has ended are free; behind the eighth of a schedule they go in turn. The number of schedules grows with
+     * the power of this bound, not with the length of the code, and most known races need one or two.
      *
      * @param value preemptions, 0 or more
      * @return this
@@ -222,6 +227,13 @@ public final class ScheduleExplorer {
         }
 
         private String runOne(boolean warmUp) {
+            worlds++;
+            if (worlds % WORLDS_PER_COLLECTION == 0) {
+                // The words of a closed VM return when its objects are collected. A world is small on the heap, so that
+                // the
+                // words would be used up long before a collection comes by itself.
+                System.gc();
+            }
             Scenario world = create();
             List<Actor> actors = List.copyOf(world.actors());
             requireSameCount(actors.size());

@@ -20,7 +20,8 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
 /**
- * The MMU lock under its three policies: an exclusive holder is alone, everybody comes in, and who yields lets others in.
+ * The MMU lock under its three policies: an exclusive holder is alone, everybody comes in, and who yields lets others
+ * in.
  *
  * <pre>
  *  reader                                   | writer

@@ -5,9 +5,9 @@ import java.util.Locale;
 /**
  * Debug level of this process, read once from {@code -Dtdpmmu.debug=off|check|prove}.
  *
- * <p>The switches are {@code static final}, so that a check that is off does not exist after compilation. {@code check}:
- * lock ranks and modes, epoch rules, legal transitions. {@code prove}: also poison of freed table pages and its check on
- * reuse, whole-tree verification at rest, interleaving points, counters started near their wrap.
+ * <p>The switches are {@code static final}, so that a check that is off does not exist after compilation. {@code
+ * check}: lock ranks and modes, epoch rules, legal transitions. {@code prove}: also poison of freed table pages and its
+ * check on reuse, whole-tree verification at rest, interleaving points, counters started near their wrap.
  */
 public final class Debug {
     /** Name of the system property. */

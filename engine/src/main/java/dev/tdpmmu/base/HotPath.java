@@ -7,7 +7,8 @@ import java.lang.annotation.RetentionPolicy;
 import java.lang.annotation.Target;
 
 /**
- * Promises that a method allocates nothing, boxes nothing, uses no lambda, has at most 325 bytecodes, and calls only static or final methods or those of two-permit sealed types. A test reads the class files and holds the method to it.
+ * Promises that a method allocates nothing, boxes nothing, uses no lambda, has at most 325 bytecodes, and calls only
+ * static or final methods or those of two-permit sealed types. A test reads the class files and holds the method to it.
  */
 @Documented
 @Retention(RetentionPolicy.CLASS)

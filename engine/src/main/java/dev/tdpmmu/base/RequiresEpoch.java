@@ -7,7 +7,8 @@ import java.lang.annotation.RetentionPolicy;
 import java.lang.annotation.Target;
 
 /**
- * Says that the caller is inside an epoch (its reader slot is not outside) for as long as it uses what the method returns.
+ * Says that the caller is inside an epoch (its reader slot is not outside) for as long as it uses what the method
+ * returns.
  */
 @Documented
 @Retention(RetentionPolicy.CLASS)

@@ -13,9 +13,11 @@ import java.util.Objects;
  * @param physicalAddressBits width of guest and host physical addresses (MAXPHYADDR), 36 to 52
  * @param memoryCapInBytes most host memory that frames and table pages may take, above 0
  * @param maxVcpus most vCPUs at a time, 1 to 65536
- * @param maxRetiredPages table pages that may wait for a grace period before operations that retire more must wait, above 0
+ * @param maxRetiredPages table pages that may wait for a grace period before operations that retire more must wait,
+ *     above 0
  * @param stallTimeout how long a grace period may take before a report names the reader that holds it, above 0
- * @param backgroundReclaim whether a thread of the VM returns retired table pages; else they return when the VM waits for them
+ * @param backgroundReclaim whether a thread of the VM returns retired table pages; else they return when the VM waits
+ *     for them
  * @param fastFix whether faults on present leaves are first tried without the MMU lock
  * @param mmioCaching whether gfns without a slot get an entry, so that their next access skips the slow path
  * @param hugePages largest leaf that faults may install
@@ -76,7 +78,8 @@ public record VmConfig(
     }
 
     /**
-     * Returns the first guest physical address that does not exist: bounded by the address width and by what the tables map.
+     * Returns the first guest physical address that does not exist: bounded by the address width and by what the tables
+     * map.
      *
      * @return bytes
      */
@@ -86,7 +89,8 @@ public record VmConfig(
     }
 
     /**
-     * Returns a builder with the usual values: EPT with four levels, parallel faults, A/D bits, 46 address bits, no cap.
+     * Returns a builder with the usual values: EPT with four levels, parallel faults, A/D bits, 46 address bits, no
+     * cap.
      *
      * @return new builder
      */

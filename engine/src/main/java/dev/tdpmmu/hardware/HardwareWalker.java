@@ -61,12 +61,10 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
     private final long addressLimit;
 
     // Design note. A walk is tried fast first: unrolled, with one test an entry, which accepts only tables that
-    // forbid nothing
-    // and have A. These are all that an MMU makes, so the slow walk, a loop that knows everything, serves hand-made
-    // tables,
-    // missing tables, and lost exchanges. What is right is said once, in the small predicates below that the families
-    // fill in;
-    // the masks of the fast walks are computed from them or tested against them.
+    // forbid nothing and have A. These are all that an MMU makes, so the slow walk, a loop that knows everything,
+    // serves hand-made tables, missing tables, and lost exchanges. What is right is said once, in the small
+    // predicates below that the families fill in; the masks of the fast walks are computed from them or tested
+    // against them.
 
     HardwareWalker(int levels, int physicalAddressBits, boolean gigabytePages, long accessed, long dirty) {
         this.levels = levels;
@@ -153,8 +151,7 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
         do {
             outcome = walkOnce(tlb, rootPointer, gpa, access, result);
             // An exchange was lost: the MMU, or another vCPU's walk, has changed an entry that this walk has judged.
-            // What it
-            // found may no longer be true, so it starts again; somebody else made progress.
+            // What it found may no longer be true, so it starts again; somebody else made progress.
         } while (outcome == UNUSUAL);
         return outcome;
     }

@@ -55,12 +55,9 @@ public final class Tlb {
     private final long[] middleTables = new long[MIDDLE_TABLES << PAIR_SHIFT];
 
     // Design note. A huge page is looked up out of line and then kept as a piece of 4 KiB in the small array, so that
-    // all hits
-    // are one comparison. A flush of a range removes each entry by its own extent: a flush of the whole page takes
-    // all its
-    // pieces, a flush of one frame inside it takes the huge entry and that piece and leaves the other pieces, so
-    // software that
-    // changes a huge leaf must flush all of it, as on a processor.
+    // all hits are one comparison. A flush of a range removes each entry by its own extent: a flush of the whole page
+    // takes all its pieces, a flush of one frame inside it takes the huge entry and that piece and leaves the other
+    // pieces, so software that changes a huge leaf must flush all of it, as on a processor.
 
     /** Makes an empty TLB. */
     public Tlb() {
@@ -68,8 +65,8 @@ public final class Tlb {
     }
 
     /**
-     * Returns the small array, for {@link #readHit} and {@link #writeHit}: a vCPU that has it at hand before the fence of an
-     * access saves the loads that lead to it behind the fence.
+     * Returns the small array, for {@link #readHit} and {@link #writeHit}: a vCPU that has it at hand before the fence
+     * of an access saves the loads that lead to it behind the fence.
      *
      * @return the array itself, only to be handed back to this class
      */

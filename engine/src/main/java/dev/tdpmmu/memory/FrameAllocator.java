@@ -5,8 +5,8 @@ import dev.tdpmmu.base.PagingLevel;
 /**
  * Allocates runs of guest frames of 4 KiB, 2 MiB or 1 GiB and charges them to an account.
  *
- * <p>Frames are reserved when a run is allocated and committed by the operating system when they are first touched, so a
- * fault allocates nothing here: it only computes the frame's number. Safe for use by many threads.
+ * <p>Frames are reserved when a run is allocated and committed by the operating system when they are first touched, so
+ * a fault allocates nothing here: it only computes the frame's number. Safe for use by many threads.
  */
 public final class FrameAllocator {
     private final MemoryAccount account;

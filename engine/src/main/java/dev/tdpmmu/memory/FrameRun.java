@@ -5,8 +5,8 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * Contiguous guest frames that somebody holds: a slot, or a caller who puts them behind several slots or VMs.
  *
- * <p>The frames are zero at first and live until the last holder lets go. Counting is atomic; the bytes are reached through
- * slots, never through this object.
+ * <p>The frames are zero at first and live until the last holder lets go. Counting is atomic; the bytes are reached
+ * through slots, never through this object.
  */
 public final class FrameRun implements AutoCloseable {
     private final FrameAllocator allocator;

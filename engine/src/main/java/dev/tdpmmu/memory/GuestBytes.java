@@ -9,9 +9,9 @@ import java.nio.ByteOrder;
 /**
  * Access to the bytes of guest frames: what a load or store does after its translation.
  *
- * <p>Values are little-endian, as guests of EPT and NPT are. {@code get} and {@code put} take any alignment and are atomic
- * when naturally aligned; the volatile and compare-and-set forms need natural alignment. Addresses are masked into the
- * reserved range; an access of up to 8 bytes may end in its slack.
+ * <p>Values are little-endian, as guests of EPT and NPT are. {@code get} and {@code put} take any alignment and are
+ * atomic when naturally aligned; the volatile and compare-and-set forms need natural alignment. Addresses are masked
+ * into the reserved range; an access of up to 8 bytes may end in its slack.
  */
 public final class GuestBytes {
     private static final MemorySegment RANGE = HostMemory.RANGE;

@@ -72,9 +72,8 @@ final class HostExtents {
      */
     void release(long start, long bytes) {
         // Checked before the memory is cleared, which would otherwise destroy what a mistaken caller no longer owns;
-        // and
-        // cleared before it is free, since whoever takes it next relies on zeros. Clearing can be long: not under the
-        // lock.
+        // and cleared before it is free, since whoever takes it next relies on zeros. Clearing can be long: not under
+        // the lock.
         lock.lock();
         try {
             checkHandedOut(start, bytes);

@@ -6,7 +6,8 @@ import java.util.List;
 /**
  * The simulated host's physical memory: one reserved, lazily committed range of virtual memory for the whole process.
  *
- * <p>A <em>host physical address</em> (hpa) is an offset into this range. The range is divided once; T is {@link #TABLES_END}:
+ * <p>A <em>host physical address</em> (hpa) is an offset into this range. The range is divided once; T is {@link
+ * #TABLES_END}:
  *
  * <pre>
  *  0        T/64             T/32           T                 SIZE   SIZE + 4 KiB
@@ -15,15 +16,16 @@ import java.util.List;
  *  |         | each table page |              |                 | accesses
  * </pre>
  *
- * <p>Table pages and guest frames come from disjoint parts, so that no guest access can reach a table. Every access masks
- * its address: words and entries by T, guest bytes by {@link #SIZE}. So a corrupt entry can lead to a wrong table but never out
- * of the tables' part. T is at most 2 GiB unless asked for: then the masks of a walk are 32-bit immediates, which makes it a
- * fifth faster, and 2 GiB of tables map 992 GiB at 4 KiB.
+ * <p>Table pages and guest frames come from disjoint parts, so that no guest access can reach a table. Every access
+ * masks its address: words and entries by T, guest bytes by {@link #SIZE}. So a corrupt entry can lead to a wrong table
+ * but never out of the tables' part. T is at most 2 GiB unless asked for: then the masks of a walk are 32-bit
+ * immediates, which makes it a fifth faster, and 2 GiB of tables map 992 GiB at 4 KiB.
  *
- * <p>How the range is reserved is decided once, best first: anonymous {@code mmap} through the foreign-function API where
- * native access is enabled for this code; else a sparse file on a memory file system; else an eager, small allocation. The
- * choice is logged and can be asked for by {@link #kind}. Properties: {@code tdpmmu.memory.reserve} (bytes, a power of two),
- * {@code tdpmmu.memory.tables} (T in bytes, a power of two), {@code tdpmmu.memory.kind} (mmap, file or eager) to force one.
+ * <p>How the range is reserved is decided once, best first: anonymous {@code mmap} through the foreign-function API
+ * where native access is enabled for this code; else a sparse file on a memory file system; else an eager, small
+ * allocation. The choice is logged and can be asked for by {@link #kind}. Properties: {@code tdpmmu.memory.reserve}
+ * (bytes, a power of two), {@code tdpmmu.memory.tables} (T in bytes, a power of two), {@code tdpmmu.memory.kind} (mmap,
+ * file or eager) to force one.
  */
 public final class HostMemory {
     /** How the range came into being. */

@@ -124,8 +124,7 @@ final class HostReservation {
     }
 
     // Restricted: the foreign linker and reinterpret. They are the point of this branch, and it is entered only when
-    // native
-    // access is enabled for this module.
+    // native access is enabled for this module.
     @SuppressWarnings("restricted")
     private static HostReservation map() {
         Linker linker = Linker.nativeLinker();

@@ -6,9 +6,10 @@ import dev.tdpmmu.base.HotPath;
 /**
  * The points at which a test may stop a thread and let another go on.
  *
- * <p>Every access to shared off-heap memory passes through {@link Hook#access}, every wait through {@link #blocked}. At debug
- * levels below {@code prove} the switch {@link #ON} is a compile-time false and nothing of this remains. At {@code prove}
- * the calls reach the hook of the test kit, which can enumerate the interleavings of a few actors over the real code.
+ * <p>Every access to shared off-heap memory passes through {@link Hook#access}, every wait through {@link #blocked}. At
+ * debug levels below {@code prove} the switch {@link #ON} is a compile-time false and nothing of this remains. At
+ * {@code prove} the calls reach the hook of the test kit, which can enumerate the interleavings of a few actors over
+ * the real code.
  */
 public final class Interleave {
     /** Whether interleaving points exist in this process. */

@@ -5,8 +5,8 @@ import java.util.concurrent.atomic.AtomicLong;
 /**
  * What one VM may take of host memory, and what it has taken: frames of its slots, table pages and their headers.
  *
- * <p>The limits of the JVM do not see off-heap memory, so this cap is the only one. It is charged when slots are added and
- * when the table pool grows, never by a fault. Safe for use by many threads.
+ * <p>The limits of the JVM do not see off-heap memory, so this cap is the only one. It is charged when slots are added
+ * and when the table pool grows, never by a fault. Safe for use by many threads.
  */
 public final class MemoryAccount {
     private final long capInBytes;

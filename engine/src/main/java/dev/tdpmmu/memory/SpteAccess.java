@@ -9,12 +9,12 @@ import java.lang.invoke.VarHandle;
 /**
  * The only way to a page-table entry. An entry is named by its host physical address, a multiple of 8.
  *
- * <p>Pairing: what {@link #compareAndSet}, {@link #exchange} or {@link #setRelease} publishes, {@link #readAcquire} sees
- * whole, together with everything that was written before it. {@code readPlain} and {@code setPlain} are for entries of a
- * table that is not linked, or that the caller alone may write.
+ * <p>Pairing: what {@link #compareAndSet}, {@link #exchange} or {@link #setRelease} publishes, {@link #readAcquire}
+ * sees whole, together with everything that was written before it. {@code readPlain} and {@code setPlain} are for
+ * entries of a table that is not linked, or that the caller alone may write.
  *
- * <p>Addresses are masked into the part of the range below {@link HostMemory#TABLES_END}, so a corrupt entry can lead to a
- * wrong table but never to a guest frame or out of the range.
+ * <p>Addresses are masked into the part of the range below {@link HostMemory#TABLES_END}, so a corrupt entry can lead
+ * to a wrong table but never to a guest frame or out of the range.
  */
 public final class SpteAccess {
     // One constant segment, one constant handle: the compiler folds base, length and liveness, and the mask bounds the
@@ -66,8 +66,7 @@ public final class SpteAccess {
     @HotPath
     public static long readAcquire(long tableHpa, long gfn, int level) {
         // The page is masked before the index is added, not the sum: that mask merges with the one that takes the
-        // address
-        // out of the entry above, which makes the chain from load to load of a walk two instructions shorter.
+        // address out of the entry above, which makes the chain from load to load of a walk two instructions shorter.
         long offset = (tableHpa & PAGE_MASK) + ((long) PagingLevel.index(gfn, level) << 3);
         if (Interleave.ON) {
             Interleave.reach(Interleave.Kind.READ, offset);

@@ -21,8 +21,9 @@ import dev.tdpmmu.base.HotPath;
  *  64 +---------------------------------+
  * </pre>
  *
- * <p>A header is written by whoever owns the page: the pool, a cache, the fault that links it, the remover that detached it.
- * Links and states are published by the atomic step that passes the page on, so plain accesses are enough here.
+ * <p>A header is written by whoever owns the page: the pool, a cache, the fault that links it, the remover that
+ * detached it. Links and states are published by the atomic step that passes the page on, so plain accesses are enough
+ * here.
  */
 public final class TableHeaders {
     /** Bytes of a header. */

@@ -11,10 +11,10 @@ import java.util.concurrent.locks.ReentrantLock;
 /**
  * The table pages of one VM: a lock-free stack of free pages over extents that grow on demand.
  *
- * <p>Pages have any content: whoever links one fills it right before, which leaves its lines in the processor's cache for the
- * entries that follow. At debug level {@code prove} a free page is poisoned, and checked when it is taken. {@link #take} and
- * {@link #give} are safe for use by many threads; growing takes a lock, which is why callers take pages outside the MMU lock
- * and outside sections.
+ * <p>Pages have any content: whoever links one fills it right before, which leaves its lines in the processor's cache
+ * for the entries that follow. At debug level {@code prove} a free page is poisoned, and checked when it is taken.
+ * {@link #take} and {@link #give} are safe for use by many threads; growing takes a lock, which is why callers take
+ * pages outside the MMU lock and outside sections.
  */
 public final class TablePool {
     /** No page: the cap is reached. */
@@ -51,11 +51,10 @@ public final class TablePool {
     @GuardedBy("growLock")
     private boolean closed;
 
-    // Design note. The head of the stack is one off-heap word, {tag:32, page index + 1:32}; the tag changes with every
-    // successful exchange, so that a thread which read a head, was held up, and finds the same page on top again fails
-    // its
-    // exchange although the page's link may have changed (ABA). 2^32 exchanges within one such delay would be needed to
-    // fool it. Links live in the headers, so that a free page's own bytes stay zero.
+    // Design note. The head of the stack is one off-heap word, {tag:32, page index + 1:32}; the tag changes with
+    // every successful exchange, so that a thread which read a head, was held up, and finds the same page on top
+    // again fails its exchange although the page's link may have changed (ABA). 2^32 exchanges within one such delay
+    // would be needed to fool it. Links live in the headers, so that a free page is not touched.
 
     /**
      * Makes an empty pool.
@@ -175,8 +174,8 @@ public final class TablePool {
     }
 
     /**
-     * Takes pages, touches them and gives them back, so that later faults neither grow the pool nor pay the operating system's
-     * first touch.
+     * Takes pages, touches them and gives them back, so that later faults neither grow the pool nor pay the operating
+     * system's first touch.
      *
      * @param pages how many
      * @return how many the cap allowed

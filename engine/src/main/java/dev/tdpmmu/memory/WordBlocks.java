@@ -10,9 +10,9 @@ import java.util.concurrent.locks.ReentrantLock;
 /**
  * Small blocks of off-heap words on cache lines of their own: reader slots, epochs, sequences, pool heads.
  *
- * <p>The memory is type-stable: a block goes only to users of blocks of the same size, and its memory never leaves this class.
- * A late reader of a block that was given back can so never read anything but some such block's words. Control path only;
- * safe for use by many threads.
+ * <p>The memory is type-stable: a block goes only to users of blocks of the same size, and its memory never leaves this
+ * class. A late reader of a block that was given back can so never read anything but some such block's words. Control
+ * path only; safe for use by many threads.
  */
 public final class WordBlocks {
     private static final long CHUNK_BYTES = 1L << 16;
@@ -25,12 +25,10 @@ public final class WordBlocks {
     /** How much later it is for blocks of twice the size. */
     private static final long OFFSET_STEP = 3 * CacheLines.PAIR_BYTES;
 
-    // Design note. The first blocks are the busiest: the epoch, the MMU lock, the flush sequence of a VM. At the start
-    // of a page
-    // they would compete for one set of the first-level cache with the first entries of every table of a small guest;
-    // measured,
-    // that made a walk inside a section a third slower. So chunks begin off the page's start, each block size
-    // elsewhere.
+    // Design note. The first blocks are the busiest: the epoch, the MMU lock, the flush sequence of a VM. At the
+    // start of a page they would compete for one set of the first-level cache with the first entries of every table
+    // of a small guest; measured, that made a walk inside a section a third slower. So chunks begin off the page's
+    // start, each block size elsewhere.
 
     private static final ReentrantLock LOCK = new ReentrantLock();
 

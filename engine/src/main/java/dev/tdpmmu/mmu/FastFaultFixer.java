@@ -7,8 +7,8 @@ import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
- * Gives a present leaf back what was taken from it only to see the next access: W after write protection for dirty logging,
- * all permissions after access tracking. Needs an epoch, no lock.
+ * Gives a present leaf back what was taken from it only to see the next access: W after write protection for dirty
+ * logging, all permissions after access tracking. Needs an epoch, no lock.
  *
  * <p>Who may race, and why nothing is lost:
  *
@@ -19,9 +19,9 @@ import dev.tdpmmu.sync.ReaderSlot;
  *  compare-and-set leaf -> leaf + W fails |   -- with a plain store the zapped translation would come back
  * </pre>
  *
- * <p>The table may be detached while we hold it; then its entries are FROZEN or the exchange changes a page that nobody will
- * read before our epoch ends. Against write protection of the same leaf either order is right: the store that faulted may be
- * seen as made before or after it.
+ * <p>The table may be detached while we hold it; then its entries are FROZEN or the exchange changes a page that nobody
+ * will read before our epoch ends. Against write protection of the same leaf either order is right: the store that
+ * faulted may be seen as made before or after it.
  *
  * @kvm fast_page_fault
  */
@@ -45,9 +45,8 @@ final class FastFaultFixer {
      */
     @HotPath
     boolean mayFix(int access, boolean present) {
-        // Without A/D bits an access-tracked leaf looks absent to hardware. Otherwise only a store to something present
-        // can
-        // have been refused for our own reasons.
+        // Without A/D bits an access-tracked leaf looks absent to hardware. Otherwise only a store to something
+        // present can have been refused for our own reasons.
         return present ? (access & Access.WRITE) != 0 : !format.accessedDirty();
     }
 
@@ -57,7 +56,8 @@ final class FastFaultFixer {
      * @param vcpu the faulting one, its root loaded, in no section
      * @param gfn guest frame number
      * @param access what was tried, bits of {@link Access}
-     * @return {@link FaultResult#FIXED} or {@link FaultResult#SPURIOUS}; {@link FaultResult#RETRY} if the slow path is needed
+     * @return {@link FaultResult#FIXED} or {@link FaultResult#SPURIOUS}; {@link FaultResult#RETRY} if the slow path is
+     *     needed
      */
     @HotPath
     FaultResult tryFix(VcpuMmu vcpu, long gfn, int access) {

@@ -20,13 +20,15 @@ import dev.tdpmmu.sync.ReaderSlot;
 /**
  * Answers a violation: finds the frame, takes the MMU lock, and installs what is missing on the way to it.
  *
- * <p>The steps, in this order: the lock-free fix if the leaf is present; the snapshot of invalidations; the slot and its
- * frame; the lock; the check that snapshot and root are still good; the walk with compare-and-sets; the unlock. If tables are
- * missing on the way, the lock is dropped, their pages are fetched into the vCPU's stock, and the last steps are done again. A lost race is never fought under the lock: it returns {@link FaultResult#RETRY} to the guest,
- * which executes the access again.
+ * <p>The steps, in this order: the lock-free fix if the leaf is present; the snapshot of invalidations; the slot and
+ * its frame; the lock; the check that snapshot and root are still good; the walk with compare-and-sets; the unlock. If
+ * tables are missing on the way, the lock is dropped, their pages are fetched into the vCPU's stock, and the last steps
+ * are done again. A lost race is never fought under the lock: it returns {@link FaultResult#RETRY} to the guest, which
+ * executes the access again.
  *
- * <p>The walk to the goal is written out level by level, and what is known of a fault travels in parameters: as a loop the walk
- * takes about twice as long, and fields of an object would have to leave the store buffer before the lock's fence.
+ * <p>The walk to the goal is written out level by level, and what is known of a fault travels in parameters: as a loop
+ * the walk takes about twice as long, and fields of an object would have to leave the store buffer before the lock's
+ * fence.
  *
  * @kvm kvm_tdp_page_fault, kvm_tdp_mmu_map
  */
@@ -148,8 +150,8 @@ public final class FaultHandler {
     }
 
     /**
-     * Maps again with enough pages in stock. Pages are fetched only when a table turned out to be missing, and only as many:
-     * a stock for the worst case would keep three pages idle in each of thousands of vCPUs.
+     * Maps again with enough pages in stock. Pages are fetched only when a table turned out to be missing, and only as
+     * many: a stock for the worst case would keep three pages idle in each of thousands of vCPUs.
      */
     private FaultResult topUpAndMap(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
         // More tables may be missing at the second try, if a zap came between; never more than the levels below the
@@ -167,14 +169,14 @@ public final class FaultHandler {
     private FaultResult tryMapLocked(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
         TdpRoot root = vcpu.root();
         lock.lockForFault(vcpu.slot);
-        FaultResult result;
-        if (root.isInvalid() || tracker.isStale(snapshot, gfn)) {
-            result = FaultResult.RETRY;
-        } else {
-            result = map(vcpu, root, memSlot, gfn, access);
+        try {
+            if (root.isInvalid() || tracker.isStale(snapshot, gfn)) {
+                return FaultResult.RETRY;
+            }
+            return map(vcpu, root, memSlot, gfn, access);
+        } finally {
+            lock.unlockForFault(vcpu.slot);
         }
-        lock.unlockForFault(vcpu.slot);
-        return result;
     }
 
     /**
@@ -310,9 +312,8 @@ public final class FaultHandler {
                 return FaultResult.SPURIOUS;
             }
             if (format.address(oldSpte) != format.address(leaf)) {
-                // A slot was moved onto a part of its old place, and the zap of the old leaves is still to come. A leaf
-                // never
-                // changes its frame without a flush between.
+                // A slot was moved onto a part of its old place, and the zap of the old leaves is still to come. A
+                // leaf never changes its frame without a flush between.
                 return FaultResult.RETRY;
             }
             // A and D say what the guest did, not what it may do: they stay. No flush: permissions only grow.
@@ -338,8 +339,8 @@ public final class FaultHandler {
     /**
      * Installs an MMIO entry.
      *
-     * @param generation of the very snapshot of slots in which none was found; with a later one the entry would say for good
-     *     that there is no slot although one was added meanwhile
+     * @param generation of the very snapshot of slots in which none was found; with a later one the entry would say for
+     *     good that there is no slot although one was added meanwhile
      */
     private FaultResult handleWithoutSlot(VcpuMmu vcpu, long gfn, int access, long snapshot, long generation) {
         if (!mmioCaching || !vcpu.tables.topUp(vcpu.root().level() - 1)) {
@@ -347,12 +348,14 @@ public final class FaultHandler {
             return FaultResult.EMULATE;
         }
         lock.lockForFault(vcpu.slot);
-        FaultResult result = FaultResult.RETRY;
-        if (!vcpu.root().isInvalid() && !tracker.isStale(snapshot, gfn)) {
-            result = mapMmio(vcpu, gfn, access, generation);
+        try {
+            if (vcpu.root().isInvalid() || tracker.isStale(snapshot, gfn)) {
+                return FaultResult.RETRY;
+            }
+            return mapMmio(vcpu, gfn, access, generation);
+        } finally {
+            lock.unlockForFault(vcpu.slot);
         }
-        lock.unlockForFault(vcpu.slot);
-        return result;
     }
 
     private FaultResult mapMmio(VcpuMmu vcpu, long gfn, int access, long generation) {

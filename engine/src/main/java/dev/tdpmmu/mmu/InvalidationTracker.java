@@ -20,8 +20,8 @@ import dev.tdpmmu.sync.LockRank;
  *  takes the MMU lock, installs a leaf  |   -- the guest now writes to a frame that belongs to somebody else
  * </pre>
  *
- * <p>So the fault takes a {@link #snapshot} <em>before</em> the look-up, and under the lock asks {@link #isStale}: the range
- * is being invalidated now, or some invalidation has ended since.
+ * <p>So the fault takes a {@link #snapshot} <em>before</em> the look-up, and under the lock asks {@link #isStale}: the
+ * range is being invalidated now, or some invalidation has ended since.
  *
  * <pre>
  *   +0  ended (63:12) | in progress (11:0)     one line, written only by invalidations
@@ -29,8 +29,8 @@ import dev.tdpmmu.sync.LockRank;
  *  +16  endGfn   /
  * </pre>
  *
- * <p>Both numbers stand in one word, so that a fault finds with one comparison that nothing has begun or ended. 52 bits count a
- * million invalidations a second for 142 years, and are only compared for equality.
+ * <p>Both numbers stand in one word, so that a fault finds with one comparison that nothing has begun or ended. 52 bits
+ * count a million invalidations a second for 142 years, and are only compared for equality.
  *
  * @kvm mmu_invalidate_seq, mmu_invalidate_in_progress
  */
@@ -63,8 +63,8 @@ public final class InvalidationTracker {
     }
 
     /**
-     * Tells whether a gfn was being invalidated when a snapshot was taken; without the lock only a hint, which saves taking it
-     * in vain.
+     * Tells whether a gfn was being invalidated when a snapshot was taken; without the lock only a hint, which saves
+     * taking it in vain.
      *
      * @param snapshot word of that moment
      * @param gfn guest frame number

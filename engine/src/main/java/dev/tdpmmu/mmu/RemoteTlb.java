@@ -1,11 +1,11 @@
 package dev.tdpmmu.mmu;
 
 /**
- * What the MMU asks of whoever owns the TLBs. After a call returns, no access completes through a translation that was removed
- * from the tables before the call.
+ * What the MMU asks of whoever owns the TLBs. After a call returns, no access completes through a translation that was
+ * removed from the tables before the call.
  *
- * <p>Callers may hold the MMU lock and be inside an epoch: an implementation waits only for vCPUs to reach the boundary between
- * two accesses, which needs neither.
+ * <p>Callers may hold the MMU lock and be inside an epoch: an implementation waits only for vCPUs to reach the boundary
+ * between two accesses, which needs neither.
  */
 public interface RemoteTlb {
     /**

@@ -20,8 +20,8 @@ import java.util.List;
 /**
  * The roots of a VM. A valid root stays when its last vCPU leaves; only invalidation and the zap that follows free it.
  *
- * <p>The list is copied on write under the pages lock and read without it. Whoever walks it and may yield holds a reference on
- * the root it stands on.
+ * <p>The list is copied on write under the pages lock and read without it. Whoever walks it and may yield holds a
+ * reference on the root it stands on.
  */
 public final class RootRegistry {
     private final int rootLevel;
@@ -110,8 +110,7 @@ public final class RootRegistry {
             fewer.remove(root);
             roots = List.copyOf(fewer);
             // List, counter and header change together for whoever holds the pages lock: we hold no MMU lock, so the
-            // verifier
-            // may run now.
+            // verifier may run now.
             slot.count(Counter.TABLES, -1);
             batch.add(root.hpa());
         } finally {

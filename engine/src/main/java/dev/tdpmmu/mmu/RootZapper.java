@@ -10,15 +10,15 @@ import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.RetiredBatch;
 
 /**
- * Zaps everything: marks the roots invalid, briefly and exclusively, makes every vCPU load a new one, then takes the old ones
- * apart, shared and long, while faults go on in the new root.
+ * Zaps everything: marks the roots invalid, briefly and exclusively, makes every vCPU load a new one, then takes the
+ * old ones apart, shared and long, while faults go on in the new root.
  *
- * <p>An invalid root is zapped in passes, 4 KiB leaves first, then what hangs on 2 MiB entries, 1 GiB entries and the root's
- * own: so the longest step without a yield point is one table of 512 entries that are empty already.
+ * <p>An invalid root is zapped in passes, 4 KiB leaves first, then what hangs on 2 MiB entries, 1 GiB entries and the
+ * root's own: so the longest step without a yield point is one table of 512 entries that are empty already.
  *
- * <p>No flush in the zap itself: before the roots were unlocked as invalid, every vCPU dropped its translations and its root
- * ({@link RemoteTlb#reloadRoots}), and nobody can load an invalid one. That is the flush of the rule <em>detach, flush,
- * retire</em>.
+ * <p>No flush in the zap itself: before the roots were unlocked as invalid, every vCPU dropped its translations and its
+ * root ({@link RemoteTlb#reloadRoots}), and nobody can load an invalid one. That is the flush of the rule <em>detach,
+ * flush, retire</em>.
  *
  * @kvm kvm_mmu_zap_all_fast, kvm_tdp_mmu_zap_invalidated_roots
  */
@@ -49,7 +49,8 @@ final class RootZapper {
     }
 
     /**
-     * Zaps every root. When it returns, no vCPU uses a translation from before the call, and no entry from before it exists.
+     * Zaps every root. When it returns, no vCPU uses a translation from before the call, and no entry from before it
+     * exists.
      *
      * @param slot of the worker
      * @param startGfn first frame whose faults in flight must retry

@@ -15,8 +15,8 @@ import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.RetiredBatch;
 
 /**
- * Changes linked entries: by compare-and-set under the shared lock, directly under the exclusive one, and by freeze, flush and
- * thaw where a translation must be gone before anything new may take its place.
+ * Changes linked entries: by compare-and-set under the shared lock, directly under the exclusive one, and by freeze,
+ * flush and thaw where a translation must be gone before anything new may take its place.
  *
  * <p>Every change made here is followed by its bookkeeping; a table that a change cuts off is taken apart.
  */
@@ -118,10 +118,12 @@ public final class SpteUpdater {
     }
 
     /**
-     * Zaps one entry of a live root under the shared lock, so that nothing new appears before the old translation is gone.
+     * Zaps one entry of a live root under the shared lock, so that nothing new appears before the old translation is
+     * gone.
      *
-     * <p>Steps: freeze (the entry becomes FROZEN by compare-and-set; faults that meet it retry), flush (no vCPU completes an
-     * access through it), thaw (release store of non-present), account, take apart and retire a table that hung below.
+     * <p>Steps: freeze (the entry becomes FROZEN by compare-and-set; faults that meet it retry), account, take apart a
+     * table that hung below, flush (no vCPU completes an access through any of it), thaw (release store of
+     * non-present), retire.
      *
      * @param slot of the caller
      * @param spteAddress host physical address of the entry
@@ -134,10 +136,11 @@ public final class SpteUpdater {
      */
     @RequiresLock("MMU")
     public boolean tryZap(ReaderSlot slot, long spteAddress, long gfn, int level, long oldSpte) {
+        // Before the exchange: nothing may fail between it and the thaw.
+        RetiredBatch batch = new RetiredBatch();
         if (!SpteAccess.compareAndSet(spteAddress, oldSpte, Spte.FROZEN)) {
             return false;
         }
-        RetiredBatch batch = new RetiredBatch();
         transition.apply(slot, gfn, level, oldSpte, Spte.FROZEN);
         if (format.isTable(oldSpte, level)) {
             remover.remove(slot, format.address(oldSpte), LockMode.SHARED, batch);
@@ -152,8 +155,8 @@ public final class SpteUpdater {
     /**
      * Puts a huge leaf in the place of a table that maps the same frames.
      *
-     * <p>Steps: detach (the compare-and-set), take the table apart, flush the whole range (small translations and upper-level
-     * entries that lead into the old table), retire.
+     * <p>Steps: detach (the compare-and-set), take the table apart, flush the whole range (small translations and
+     * upper-level entries that lead into the old table), retire.
      *
      * @param slot of the caller
      * @param spteAddress host physical address of the entry
@@ -168,10 +171,11 @@ public final class SpteUpdater {
     @RequiresLock("MMU")
     public boolean tryReplaceTable(
             ReaderSlot slot, long spteAddress, long gfn, int level, long tableSpte, long leafSpte) {
+        // Before the exchange: nothing may fail between it and the retirement.
+        RetiredBatch batch = new RetiredBatch();
         if (!SpteAccess.compareAndSet(spteAddress, tableSpte, leafSpte)) {
             return false;
         }
-        RetiredBatch batch = new RetiredBatch();
         transition.apply(slot, gfn, level, tableSpte, leafSpte);
         remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
         flushEntry(gfn, level);

@@ -14,8 +14,8 @@ import dev.tdpmmu.sync.RetiredBatch;
 /**
  * Takes apart a table that has been detached, with everything below it, and collects the table pages for retirement.
  *
- * <p>Every entry of a detached table becomes FROZEN for good. Others may still hold the table: a fault that walked into it
- * before it was detached, hardware that cached the entry above it. Without the marker this could happen:
+ * <p>Every entry of a detached table becomes FROZEN for good. Others may still hold the table: a fault that walked into
+ * it before it was detached, hardware that cached the entry above it. Without the marker this could happen:
  *
  * <pre>
  *  fault (shared)                                | remover (shared)
@@ -68,9 +68,8 @@ final class SubtreeRemover {
     private static long freezeShared(long address) {
         long oldSpte = SpteAccess.exchange(address, Spte.FROZEN);
         while (oldSpte == Spte.FROZEN) {
-            // Another thread is between its freeze and its thaw of this very entry. Its thaw would be lost on us if we
-            // went
-            // on: it stores non-present, and a fault could install a leaf after that.
+            // Another thread is between its freeze and its thaw of this very entry. Its thaw would be lost on us if
+            // we went on: it stores non-present, and a fault could install a leaf after that.
             if (!Interleave.blocked()) {
                 Thread.onSpinWait();
             }
@@ -80,8 +79,8 @@ final class SubtreeRemover {
     }
 
     /**
-     * Freezes an entry that only hardware and the fast fix may change. A non-present one stays as it is: nobody can install
-     * anything without the lock, and later holders come from the root.
+     * Freezes an entry that only hardware and the fast fix may change. A non-present one stays as it is: nobody can
+     * install anything without the lock, and later holders come from the root.
      */
     private long freezeExclusive(long address, int level) {
         long oldSpte = SpteAccess.readAcquire(address);

@@ -10,7 +10,8 @@ import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
- * A cursor over the entries of one root in a gfn range, in pre-order: an entry, then what hangs below it, then its neighbour.
+ * A cursor over the entries of one root in a gfn range, in pre-order: an entry, then what hangs below it, then its
+ * neighbour.
  *
  * <p>Usage, always in this shape:
  *
@@ -23,9 +24,9 @@ import dev.tdpmmu.sync.ReaderSlot;
  * }
  * }</pre>
  *
- * <p>After a yield nothing that was read before may be used: the next step walks again from the root to the entry that had not
- * been processed yet, and skips nothing. A second yield is possible only after the cursor has passed a new gfn, so that two
- * operations cannot yield to each other for ever.
+ * <p>After a yield nothing that was read before may be used: the next step walks again from the root to the entry that
+ * had not been processed yet, and skips nothing. A second yield is possible only after the cursor has passed a new gfn,
+ * so that two operations cannot yield to each other for ever.
  *
  * <p>Belongs to one thread, is reused, never published.
  *

@@ -93,8 +93,8 @@ public final class TdpMmu {
     }
 
     /**
-     * Gives back a vCPU's root and table pages but leaves it its reader slot, which a late access of its thread may still
-     * write.
+     * Gives back a vCPU's root and table pages but leaves it its reader slot, which a late access of its thread may
+     * still write.
      *
      * @param vcpu outside
      */
@@ -156,7 +156,8 @@ public final class TdpMmu {
     }
 
     /**
-     * Takes W from the leaves of a range and flushes, so that the next store to each page faults; the fast fix gives W back.
+     * Takes W from the leaves of a range and flushes, so that the next store to each page faults; the fast fix gives W
+     * back.
      *
      * @param startGfn first frame
      * @param lastGfnExclusive frame behind the last
@@ -177,11 +178,9 @@ public final class TdpMmu {
                     }
                 }
             }
-            // Also if nothing was writable: another write protection may have cleared the entries and not have flushed
-            // yet. We
-            // would call pages protected that a vCPU still writes through its TLB. Whole leaves: one that reaches
-            // beyond the
-            // range has lost W everywhere, and a TLB may hold it in pieces.
+            // Also if nothing was writable: another write protection may have cleared the entries and not have
+            // flushed yet. We would call pages protected that a vCPU still writes through its TLB. Whole leaves: one
+            // that reaches beyond the range has lost W everywhere, and a TLB may hold it in pieces.
             long lastGfn = lastGfnExclusive - 1;
             remoteTlb.flushRange(
                     Gfn.alignDown(startGfn, PagingLevel.MAX_HUGE),

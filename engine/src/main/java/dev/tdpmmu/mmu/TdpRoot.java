@@ -14,8 +14,9 @@ import java.util.concurrent.atomic.AtomicInteger;
  *  0                                       off the list, its page retired
  * </pre>
  *
- * <p>A root becomes invalid under the exclusive MMU lock and never valid again. Whoever holds the MMU lock in any mode sees
- * the flag stable. The count never drops to 0 while the root is valid, because the gift is consumed only by the zap.
+ * <p>A root becomes invalid under the exclusive MMU lock and never valid again. Whoever holds the MMU lock in any mode
+ * sees the flag stable. The count never drops to 0 while the root is valid, because the gift is consumed only by the
+ * zap.
  */
 public final class TdpRoot {
     private final long hpa;

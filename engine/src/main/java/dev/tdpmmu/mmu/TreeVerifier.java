@@ -17,9 +17,10 @@ import org.agrona.collections.LongHashSet;
 /**
  * Checks the whole tree of a VM while nobody changes its shape.
  *
- * <p>What must hold: every entry is legal; every table entry points to a distinct table page of this VM whose header names its
- * level, first gfn and parent; no entry is FROZEN; every leaf of a valid root maps the frame that its slot has, within the
- * slot, and is not writable if the slot is not; MMIO entries carry their own gfn; the counters equal what is there.
+ * <p>What must hold: every entry is legal; every table entry points to a distinct table page of this VM whose header
+ * names its level, first gfn and parent; no entry is FROZEN; every leaf of a valid root maps the frame that its slot
+ * has, within the slot, and is not writable if the slot is not; MMIO entries carry their own gfn; the counters equal
+ * what is there.
  */
 final class TreeVerifier {
     private final SpteFormat format;

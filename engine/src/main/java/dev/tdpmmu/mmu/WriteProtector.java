@@ -9,7 +9,9 @@ import dev.tdpmmu.sync.ReaderSlot;
 /**
  * Takes W from the leaves of a range so that the next store to each page is seen; the fast fix gives it back.
  *
- * <p>MMU-writable stays: only the hardware's permission goes. The flush is the caller's, once for the whole range.
+ * <p>MMU-writable stays: only the hardware's permission goes. The flush is the caller's, once for the whole range, and
+ * it is not made before a yield either: a store that still goes through a cached translation is one that came before
+ * the protection, which counts only from the flush on.
  *
  * @kvm kvm_tdp_mmu_wrprot_slot
  */

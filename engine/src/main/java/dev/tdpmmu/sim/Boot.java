@@ -9,12 +9,12 @@ import java.util.Objects;
 /**
  * The boot scenario: many vCPUs bring one guest up at the same time, once under each lock policy.
  *
- * <p>Each vCPU has its own share of guest memory. A device loads the programs and warms the rest; then every vCPU replays its trace there; then
- * every vCPU touches the rest of its share. At the end each share is read back by another vCPU, the tables are verified, and
- * the VM must give back all that it took.
+ * <p>Each vCPU has its own share of guest memory. A device loads the programs and warms the rest; then every vCPU
+ * replays its trace there; then every vCPU touches the rest of its share. At the end each share is read back by another
+ * vCPU, the tables are verified, and the VM must give back all that it took.
  *
- * <p>Before the first run that is measured, each policy makes a short one that is not: otherwise the first policy alone would
- * pay for the compilation of the code that all of them use.
+ * <p>Before the first run that is measured, each policy makes a short one that is not: otherwise the first policy alone
+ * would pay for the compilation of the code that all of them use.
  */
 public final class Boot {
     private static final int WARM_UP_VCPUS = 12;

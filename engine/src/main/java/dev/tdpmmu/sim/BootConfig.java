@@ -74,8 +74,8 @@ public record BootConfig(
     }
 
     /**
-     * Returns a builder with the usual values: 1,000 vCPUs on virtual threads, 8 GiB, all of it touched, every policy, EPT
-     * with four levels, 4 KiB pages.
+     * Returns a builder with the usual values: 1,000 vCPUs on virtual threads, 8 GiB, all of it touched, every policy,
+     * EPT with four levels, 4 KiB pages.
      *
      * @param traces what the vCPUs replay, given out round robin; at least one
      * @return new builder

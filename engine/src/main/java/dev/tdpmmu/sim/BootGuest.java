@@ -28,10 +28,9 @@ final class BootGuest {
     private final FaultLatencies latencies = new FaultLatencies();
 
     // Design note. A vCPU's thread does not yield between slices, though that would have more vCPUs in the middle of
-    // their
-    // traces at a time. A virtual thread that yields goes to a queue behind all others that do, and a vCPU that once
-    // waited for
-    // a lock then stays there for seconds: the latencies would tell of the JDK's scheduler, not of the MMU.
+    // their traces at a time. A virtual thread that yields goes to a queue behind all others that do, and a vCPU that
+    // once waited for a lock then stays there for seconds: the latencies would tell of the JDK's scheduler, not of
+    // the MMU.
 
     BootGuest(BootConfig config, LockPolicy policy, BootListener listener) {
         this.config = config;

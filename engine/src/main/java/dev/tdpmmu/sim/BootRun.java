@@ -3,8 +3,8 @@ package dev.tdpmmu.sim;
 import dev.tdpmmu.config.LockPolicy;
 
 /**
- * What one lock policy made of a boot. Counts are those of replay and touch; loading before and checking after are not in
- * them, nor in the times.
+ * What one lock policy made of a boot. Counts are those of replay and touch; loading before and checking after are not
+ * in them, nor in the times.
  *
  * @param policy the lock policy
  * @param vcpus how many

@@ -19,12 +19,10 @@ final class FaultLatencies {
     private final Recorder[] stripes = new Recorder[STRIPES];
 
     // Design note. One histogram a vCPU would be without any sharing, but at three digits it takes 200 KiB: 2 GiB of
-    // heap for
-    // 10,000 vCPUs. A virtual thread cannot ask which carrier it is on, so there is no histogram a processor either.
-    // Instead
-    // vCPUs share 32 histograms of atomic counters. Two vCPUs that fault at the same instant meet in one stripe one
-    // time in
-    // 32, and even then only a cache line is passed, which a fault, microseconds apart from the next, does not feel.
+    // heap for 10,000 vCPUs. A virtual thread cannot ask which carrier it is on, so there is no histogram a processor
+    // either. Instead vCPUs share 32 histograms of atomic counters. Two vCPUs that fault at the same instant meet in
+    // one stripe one time in 32, and even then only a cache line is passed, which a fault, microseconds apart from
+    // the next, does not feel.
 
     FaultLatencies() {
         for (int index = 0; index < STRIPES; index++) {

@@ -9,8 +9,8 @@ import java.util.concurrent.atomic.AtomicReference;
 /**
  * Runs one task a vCPU, each on its own thread: all wait at a gate, start together, and are joined.
  *
- * <p>What the caller wrote before {@link #run} is visible to every task, and what the tasks wrote is visible to the caller
- * after it; so a vCPU may pass from one run to the next.
+ * <p>What the caller wrote before {@link #run} is visible to every task, and what the tasks wrote is visible to the
+ * caller after it; so a vCPU may pass from one run to the next.
  */
 public final class Fleet {
     /** What one vCPU of a fleet does. */

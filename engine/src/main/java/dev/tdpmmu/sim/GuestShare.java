@@ -5,10 +5,11 @@ import dev.tdpmmu.base.Gfn;
 /**
  * The part of guest memory that belongs to one vCPU of a fleet, and what its bytes must be.
  *
- * <p>Each page of the share carries one 8-byte value, at a place of its own in the page. The value is made of the guest page
- * number (which only one vCPU owns) and of how often the page was written, such that no two pages and no two writes of a page
- * have the same one: an access that reaches the wrong frame, or an old one, is found out. The upper half alone, which a fetch
- * reads, is a hash of both numbers: it is wrong in the wrong frame but for one time in four thousand million.
+ * <p>Each page of the share carries one 8-byte value, at a place of its own in the page. The value is made of the guest
+ * page number (which only one vCPU owns) and of how often the page was written, such that no two pages and no two
+ * writes of a page have the same one: an access that reaches the wrong frame, or an old one, is found out. The upper
+ * half alone, which a fetch reads, is a hash of both numbers: it is wrong in the wrong frame but for one time in four
+ * thousand million.
  *
  * @param firstGfn first guest page
  * @param pages how many, above 0

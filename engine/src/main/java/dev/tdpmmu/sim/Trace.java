@@ -15,12 +15,13 @@ import org.agrona.collections.Long2LongHashMap;
 /**
  * The pages that one program touched, in order: records of an access (read, write or fetch) and a virtual page.
  *
- * <p>Pages are numbered densely by their first appearance, which is the order in which a first-touch allocation would give
- * them guest pages; four bytes a record. Immutable, so one trace serves any number of vCPUs.
+ * <p>Pages are numbered densely by their first appearance, which is the order in which a first-touch allocation would
+ * give them guest pages; four bytes a record. Immutable, so one trace serves any number of vCPUs.
  *
  * <p>The text form is one line a record, {@code R}, {@code W} or {@code X}, a space, and the virtual page number in
- * hexadecimal; gzip, UTF-8, no header. A run of NUL bytes in front of a record is skipped and counted: a recorder that goes on
- * writing after its file was cut leaves such a hole, and the record behind it is whole. Nothing else is forgiven.
+ * hexadecimal; gzip, UTF-8, no header. A run of NUL bytes in front of a record is skipped and counted: a recorder that
+ * goes on writing after its file was cut leaves such a hole, and the record behind it is whole. Nothing else is
+ * forgiven.
  */
 public final class Trace {
     private static final int MAX_RECORDS = 1 << 28;
@@ -169,7 +170,8 @@ public final class Trace {
     }
 
     /**
-     * Returns how many NUL bytes in front of records were skipped. Above 0 the file is damaged, and records may be missing.
+     * Returns how many NUL bytes in front of records were skipped. Above 0 the file is damaged, and records may be
+     * missing.
      *
      * @return count, not negative
      */

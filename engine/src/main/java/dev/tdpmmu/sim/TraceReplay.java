@@ -7,10 +7,11 @@ import dev.tdpmmu.base.Gfn;
 import java.util.Objects;
 
 /**
- * Replays a trace on one vCPU inside its share of guest memory, with real loads, stores and fetches whose data is checked.
+ * Replays a trace on one vCPU inside its share of guest memory, with real loads, stores and fetches whose data is
+ * checked.
  *
- * <p>A virtual page gets the next free guest page at its first appearance. Records of pages that come when the share is full
- * are left out and counted. So a cold replay with 4 KiB pages installs exactly {@link #replayedPages} leaves.
+ * <p>A virtual page gets the next free guest page at its first appearance. Records of pages that come when the share is
+ * full are left out and counted. So a cold replay with 4 KiB pages installs exactly {@link #replayedPages} leaves.
  *
  * <p>A wrong value is counted, never thrown: the replay goes on. Belongs to one thread at a time, as its vCPU does.
  */
@@ -61,8 +62,8 @@ public final class TraceReplay {
     }
 
     /**
-     * Loads the program: a device writes the first content of each page, so that every load and fetch has something to find.
-     * Goes past the vCPU and its tables, so a replay after it is still cold.
+     * Loads the program: a device writes the first content of each page, so that every load and fetch has something to
+     * find. Goes past the vCPU and its tables, so a replay after it is still cold.
      *
      * @param memory the device's view
      */
@@ -73,8 +74,8 @@ public final class TraceReplay {
     }
 
     /**
-     * Warms pages of the share that the trace does not use: a device writes them, so that the host has given memory for them
-     * and a later {@link #touch} pays for the MMU alone. Goes past the vCPU and its tables.
+     * Warms pages of the share that the trace does not use: a device writes them, so that the host has given memory for
+     * them and a later {@link #touch} pays for the MMU alone. Goes past the vCPU and its tables.
      *
      * @param memory the device's view
      * @param from first page, from {@link #replayedPages}

@@ -6,7 +6,8 @@ import dev.tdpmmu.memory.HostMemory;
 import java.util.Objects;
 
 /**
- * Frames that the caller holds; several slots and VMs may have them as backing at a time, at equal or different offsets.
+ * Frames that the caller holds; several slots and VMs may have them as backing at a time, at equal or different
+ * offsets.
  *
  * <p>Leaves can be as large as the frames where guest address and offset leave the same remainder by that size.
  *

@@ -14,8 +14,8 @@ import java.util.Set;
 /**
  * A range of guest frames {@code [baseGfn, endGfn)} and the contiguous host frames behind it.
  *
- * <p>Immutable: a move or a change of flags makes another object, and the old one is then unknown to the VM. Safe for use by
- * many threads.
+ * <p>Immutable: a move or a change of flags makes another object, and the old one is then unknown to the VM. Safe for
+ * use by many threads.
  *
  * @kvm kvm_memory_slot
  */
@@ -116,9 +116,9 @@ public final class MemSlot {
     }
 
     /**
-     * Returns the level of the largest leaf that may map a frame: bounded by the backing's pages, by the flag
-     * {@link SlotFlag#SMALL_PAGES}, by whether guest and host blocks start together, and by the slot's ends, since a leaf
-     * must not map what is outside the slot.
+     * Returns the level of the largest leaf that may map a frame: bounded by the backing's pages, by the flag {@link
+     * SlotFlag#SMALL_PAGES}, by whether guest and host blocks start together, and by the slot's ends, since a leaf must
+     * not map what is outside the slot.
      *
      * @param gfn guest frame number in the slot
      * @return 1, 2 or 3

@@ -8,8 +8,8 @@ import java.util.List;
 /**
  * All slots of a VM at one moment: an immutable snapshot with a generation.
  *
- * <p>An operation takes one snapshot and stays with it. A fault that looks up a frame number in a snapshot which is then
- * replaced is told by the invalidation that the change opens, not by the snapshot.
+ * <p>An operation takes one snapshot and stays with it. A fault that looks up a frame number in a snapshot which is
+ * then replaced is told by the invalidation that the change opens, not by the snapshot.
  *
  * @kvm kvm_memslots
  */
@@ -34,13 +34,10 @@ public final class MemSlots {
     private final MemSlot[][] chunks;
 
     // Design note. Every change copies the two sorted arrays and shares the rest: of the table by id, only the one
-    // chunk
-    // that changes is copied. The slot objects know neither their place nor their snapshot, so that they are shared as
-    // well;
-    // "is this slot part of this snapshot" is asked of the table by id, which costs two loads and cannot be fooled by a
-    // slot
-    // of another VM or by an earlier version of the same slot. The entry below every frame spares the search its empty
-    // case.
+    // chunk that changes is copied. The slot objects know neither their place nor their snapshot, so that they are
+    // shared as well; "is this slot part of this snapshot" is asked of the table by id, which costs two loads and
+    // cannot be fooled by a slot of another VM or by an earlier version of the same slot. The entry below every frame
+    // spares the search its empty case.
 
     private MemSlots(long generation, long[] baseGfns, MemSlot[] slots, MemSlot[][] chunks) {
         this.generation = generation;

@@ -3,9 +3,9 @@ package dev.tdpmmu.slot;
 /**
  * One published change of slots, in the hands of whoever must now remove the old mappings.
  *
- * <p>Steps: the change is published; if {@link #needsZap}, the mappings of {@link #oldSlot} are zapped and flushed; a grace
- * period passes, so that nobody works with the old snapshot; {@link #complete} lets go of frames that no slot has any more.
- * Safe for use by many threads.
+ * <p>Steps: the change is published; if {@link #needsZap}, the mappings of {@link #oldSlot} are zapped and flushed; a
+ * grace period passes, so that nobody works with the old snapshot; {@link #complete} lets go of frames that no slot has
+ * any more. Safe for use by many threads.
  */
 public final class SlotChange {
     /** What happened. */

@@ -37,9 +37,7 @@ public final class SlotException extends IllegalArgumentException {
         /** The backing has host physical addresses wider than the VM's entries. */
         BACKING_BEYOND_ADDRESS_LIMIT,
         /** The flag is chosen when the slot is added and cannot change. */
-        FLAG_FIXED,
-        /** Something that is no slot has some of the addresses. */
-        ADDRESS_TAKEN
+        FLAG_FIXED
     }
 
     /** What is wrong. */

@@ -125,8 +125,8 @@ final class SlotFrames {
     }
 
     /**
-     * Returns the frames for the slot at another guest address: the same ones, or, where there are no bytes to keep, those
-     * that the new address numbers.
+     * Returns the frames for the slot at another guest address: the same ones, or, where there are no bytes to keep,
+     * those that the new address numbers.
      */
     SlotFrames at(Backing backing, long gpa, long bytes, VmConfig config) {
         return backing instanceof SyntheticBacking synthetic ? number(synthetic, gpa, bytes, config) : this;

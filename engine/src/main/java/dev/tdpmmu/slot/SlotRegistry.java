@@ -19,8 +19,8 @@ import java.util.concurrent.ConcurrentHashMap;
 /**
  * The slots of one VM: publishes snapshots, checks changes, owns the frames.
  *
- * <p>Each change checks everything first, then takes frames, then publishes a new snapshot with the next generation in one
- * store. A change that throws has changed nothing and holds nothing.
+ * <p>Each change checks everything first, then takes frames, then publishes a new snapshot with the next generation in
+ * one store. A change that throws has changed nothing and holds nothing.
  *
  * @kvm kvm_set_memory_region
  */
@@ -163,7 +163,8 @@ public final class SlotRegistry {
      * Gives a slot other flags.
      *
      * @param slot live slot of this VM
-     * @param flags all flags that it shall have; {@link SlotFlag#READ_ONLY} must be there if, and only if, it is there now
+     * @param flags all flags that it shall have; {@link SlotFlag#READ_ONLY} must be there if, and only if, it is there
+     *     now
      * @return the change, which needs a zap if large leaves became forbidden
      * @throws SlotException if the slot is not live or not of this VM, or if a flag cannot change
      * @throws IllegalStateException if the registry is closed
@@ -191,8 +192,8 @@ public final class SlotRegistry {
     }
 
     /**
-     * Removes all slots and releases all frames, also those of removals that were never completed. Nobody may use the VM's
-     * memory any more. A second call does nothing.
+     * Removes all slots and releases all frames, also those of removals that were never completed. Nobody may use the
+     * VM's memory any more. A second call does nothing.
      */
     @RequiresLock("slots")
     public void close() {

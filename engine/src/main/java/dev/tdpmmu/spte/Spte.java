@@ -24,8 +24,8 @@ public final class Spte {
     /**
      * Maps nothing.
      *
-     * <p>KVM's value has bit 63, which suppresses virtualisation exceptions (#VE). We do not model #VE, and with
-     * zero the pool's zero pages are linked without filling them first.
+     * <p>KVM's value has bit 63, which suppresses virtualisation exceptions (#VE). We do not model #VE, and a
+     * fresh page of the operating system is then an empty table as it stands.
      *
      * @kvm SHADOW_NONPRESENT_VALUE
      */

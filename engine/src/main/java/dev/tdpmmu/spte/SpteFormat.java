@@ -70,14 +70,11 @@ public final class SpteFormat {
     private final long leafBits;
 
     // Design note. Predicates test bits and nothing else: what they return for an entry of another state (an MMIO
-    // entry has
-    // EPT's W bit) is of no use, so callers ask isMmuPresent, isLeaf or isMmio first. allows() and isAccessTracked()
-    // ask
-    // themselves, because a fault handler calls them with whatever it found.
+    // entry has EPT's W bit) is of no use, so callers ask isMmuPresent, isLeaf or isMmio first. allows() and
+    // isAccessTracked() ask themselves, because a fault handler calls them with whatever it found.
     //
     // With A/D bits an access is tracked by A. Without them a leaf is tracked by taking R, W and X away; R and X are
-    // kept in
-    // bits 54 and 56, W is not, because MMU-writable says whether it may come back.
+    // kept in bits 54 and 56, W is not, because MMU-writable says whether it may come back.
 
     SpteFormat(SpteMasks masks) {
         name = masks.name;

@@ -5,10 +5,12 @@ import dev.tdpmmu.memory.Interleave;
 import java.util.concurrent.ConcurrentHashMap;
 
 /**
- * Checks at debug levels {@code check} and {@code prove} that locks are taken in rank order and held where they must be.
+ * Checks at debug levels {@code check} and {@code prove} that locks are taken in rank order and held where they must
+ * be.
  *
- * <p>StampedLock knows no owners: unlocking one stamp twice passes unnoticed and takes the lock from another holder. So each
- * thread keeps a record of what it holds, and every protected step asserts it. When the switch is off the methods are empty.
+ * <p>StampedLock knows no owners: unlocking one stamp twice passes unnoticed and takes the lock from another holder. So
+ * each thread keeps a record of what it holds, and every protected step asserts it. When the switch is off the methods
+ * are empty.
  */
 public final class LockDep {
     private static final ThreadLocal<Held> BY_THREAD = ThreadLocal.withInitial(Held::new);

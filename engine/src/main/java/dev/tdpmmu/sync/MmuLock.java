@@ -8,9 +8,9 @@ import dev.tdpmmu.memory.Interleave;
 /**
  * The lock that protects the shape of a VM's page tables, under one of three policies.
  *
- * <p>Faults call {@link #lockForFault}; operations over ranges choose a {@link LockMode}. Every holder is inside an epoch, so
- * that it may follow table entries. The policy is asked once per operation, never per entry; all code above is the same for
- * the three, so that a benchmark compares policies and nothing else.
+ * <p>Faults call {@link #lockForFault}; operations over ranges choose a {@link LockMode}. Every holder is inside an
+ * epoch, so that it may follow table entries. The policy is asked once per operation, never per entry; all code above
+ * is the same for the three, so that a benchmark compares policies and nothing else.
  *
  * <p>Lock order: inside the slots lock, outside the pages lock. Not reentrant.
  */
@@ -108,8 +108,8 @@ public abstract sealed class MmuLock permits ParallelMmuLock, StampedMmuLock {
     }
 
     /**
-     * Unlocks, lets at least one waiter in, and locks again. Nothing that was read before may be used after, and no flush may
-     * be pending.
+     * Unlocks, lets at least one waiter in, and locks again. Nothing that was read before may be used after, and no
+     * flush may be pending.
      *
      * @param slot as locked
      * @param mode as locked
@@ -119,9 +119,8 @@ public abstract sealed class MmuLock permits ParallelMmuLock, StampedMmuLock {
         slot.count(Counter.YIELDS, 1);
         long admissions = gate.admissions();
         unlock(slot, mode);
-        // A shared holder needs no wait: taking the lock again queues it behind the exclusive waiter that it yields to.
-        // An
-        // exclusive one would overtake its waiters, which wake up slowly.
+        // A shared holder needs no wait: taking the lock again queues it behind the exclusive waiter that it yields
+        // to. An exclusive one would overtake its waiters, which wake up slowly.
         if (mode == LockMode.EXCLUSIVE) {
             gate.letOthersIn(admissions);
         }

@@ -4,8 +4,9 @@ import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.memory.HostWords;
 
 /**
- * The policy {@link dev.tdpmmu.config.LockPolicy#PARALLEL}: shared holders announce themselves in their own reader slots and
- * write no shared line; an exclusive holder raises a counter, takes the StampedLock, and waits until no slot is in shared mode.
+ * The policy {@link dev.tdpmmu.config.LockPolicy#PARALLEL}: shared holders announce themselves in their own reader
+ * slots and write no shared line; an exclusive holder raises a counter, takes the StampedLock, and waits until no slot
+ * is in shared mode.
  *
  * <p>Who may race: a reader that enters while a writer comes.
  *
@@ -16,8 +17,9 @@ import dev.tdpmmu.memory.HostWords;
  *  0: go on; else leave, queue              | FAULTING: wait; else go on
  * </pre>
  *
- * <p>Both store first and read then, with a full fence between, so at least one sees the other. Were the reader's store a mere
- * release, both could read the old values, and the writer would tear down a table under the reader's compare-and-set.
+ * <p>Both store first and read then, with a full fence between, so at least one sees the other. Were the reader's store
+ * a mere release, both could read the old values, and the writer would tear down a table under the reader's
+ * compare-and-set.
  */
 final class ParallelMmuLock extends MmuLock {
     /** The gate's counter of exclusive waiters and holders: one load less on the way to it. */

@@ -10,15 +10,16 @@ import org.jctools.queues.varhandle.MpscUnboundedVarHandleArrayQueue;
 /**
  * Defers the reuse of table pages until every reader that may still see them has left: epoch-based reclaim.
  *
- * <p>The order is law: <em>detach</em> (no live entry points to the page), <em>flush</em> (no TLB or upper-level cache names
- * it), <em>retire</em> ({@link #retire}), <em>wait</em> (a grace period), <em>reuse</em> (back to the {@link TablePool}).
+ * <p>The order is law: <em>detach</em> (no live entry points to the page), <em>flush</em> (no TLB or upper-level cache
+ * names it), <em>retire</em> ({@link #retire}), <em>wait</em> (a grace period), <em>reuse</em> (back to the {@link
+ * TablePool}).
  *
- * <p>Assumptions: (1) a page is detached before it is retired; (2) whoever follows table entries is inside a section of a
- * {@link ReaderSlot}; (3) sections end without waiting for a grace period.
+ * <p>Assumptions: (1) a page is detached before it is retired; (2) whoever follows table entries is inside a section of
+ * a {@link ReaderSlot}; (3) sections end without waiting for a grace period.
  *
- * <p>Guarantees: (1) a retired page reaches the pool only after every section that had begun when it was retired has ended;
- * (2) {@link #synchronize} returns only after every section that had begun before the call has ended; (3) {@link #barrier}
- * returns only after every page retired before the call is in the pool.
+ * <p>Guarantees: (1) a retired page reaches the pool only after every section that had begun when it was retired has
+ * ended; (2) {@link #synchronize} returns only after every section that had begun before the call has ended; (3) {@link
+ * #barrier} returns only after every page retired before the call is in the pool.
  */
 public final class RcuDomain {
     private static final int QUEUE_CHUNK = 256;
@@ -44,19 +45,14 @@ public final class RcuDomain {
     private volatile long oldestSince;
 
     // Design note. A batch is stamped with the epoch e that is current after its pages were detached and flushed. A
-    // reader
-    // whose slot shows an epoch r > e loaded r after somebody had moved the epoch past e, hence after the stamp, hence
-    // after
-    // the detach: it cannot reach the pages. A reader that loaded an old epoch but has not stored it yet is invisible
-    // to a
-    // scan; but its store is followed by a full fence, and the scan is preceded by one (the epoch's exchange), so its
-    // first
-    // read of a table comes after the detach. This is the store-buffering pattern: with both fences, one of the two
-    // sees the
-    // other. So a batch may be reused when no slot shows an epoch at or before its stamp. Batches are released in queue
-    // order;
-    // stamps of racing producers may be out of order by a step, which only delays a later batch.
-    // See: Fraser, Practical lock-freedom (2004), chapter 5; McKenney, call_rcu.
+    // reader whose slot shows an epoch r > e loaded r after somebody had moved the epoch past e, hence after the
+    // stamp, hence after the detach: it cannot reach the pages. A reader that loaded an old epoch but has not stored
+    // it yet is invisible to a scan; but its store is followed by a full fence, and the scan is preceded by one (the
+    // epoch's exchange), so its first read of a table comes after the detach. This is the store-buffering pattern:
+    // with both fences, one of the two sees the other. So a batch may be reused when no slot shows an epoch at or
+    // before its stamp. Batches are released in queue order; stamps of racing producers may be out of order by a
+    // step, which only delays a later batch. See: Fraser, Practical lock-freedom (2004), chapter 5; McKenney,
+    // call_rcu.
 
     /**
      * Makes a domain.
@@ -174,8 +170,8 @@ public final class RcuDomain {
     }
 
     /**
-     * Waits until every reader is outside the engine, not even handling an exit. For teardown: new accesses must be refused
-     * already.
+     * Waits until every reader is outside the engine, not even handling an exit. For teardown: new accesses must be
+     * refused already.
      *
      * @locking none of MMU or pages lock, no section of the caller
      */

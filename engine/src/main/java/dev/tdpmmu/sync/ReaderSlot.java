@@ -6,8 +6,8 @@ import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.memory.HostWords;
 
 /**
- * One vCPU's or worker's off-heap word that says what it is doing, and so serves as reader lock, epoch and shoot-down mark at
- * once.
+ * One vCPU's or worker's off-heap word that says what it is doing, and so serves as reader lock, epoch and shoot-down
+ * mark at once.
  *
  * <pre>
  *    +0  state: epoch (63:3) | mode (2:0)      written by the owner, read by everybody who waits for it
@@ -22,9 +22,9 @@ import dev.tdpmmu.memory.HostWords;
  *  HANDLING |                 |                 |              | between exit and re-entry, outside every section
  * </pre>
  *
- * <p>Guarantee: after {@link #enter} returns, every thread that changes shared memory with a volatile update and then reads
- * this word either sees the mode and epoch, or made its change before anything that the owner reads from here on. That is what
- * a store with a full fence buys; it touches no line that another reader writes.
+ * <p>Guarantee: after {@link #enter} returns, every thread that changes shared memory with a volatile update and then
+ * reads this word either sees the mode and epoch, or made its change before anything that the owner reads from here on.
+ * That is what a store with a full fence buys; it touches no line that another reader writes.
  *
  * <p>Belongs to one thread at a time. A section never parks, yields or waits for a grace period.
  */
@@ -79,8 +79,8 @@ public final class ReaderSlot {
      * Begins a section.
      *
      * @param mode {@link #IN_GUEST}, {@link #WALKING} or {@link #FAULTING}
-     * @ordering volatile store, full fence behind it; pairs with the scans in {@link RcuDomain}, {@link ParallelMmuLock} and
-     *     the shoot-down
+     * @ordering volatile store, full fence behind it; pairs with the scans in {@link RcuDomain}, {@link
+     *     ParallelMmuLock} and the shoot-down
      */
     @HotPath
     public void enter(int mode) {

@@ -6,8 +6,8 @@ import org.agrona.concurrent.AgentRunner;
 import org.agrona.concurrent.BackoffIdleStrategy;
 
 /**
- * The thread of a VM that returns retired table pages to the pool, so that no operation has to. It also reports stalled grace
- * periods, once for each stall.
+ * The thread of a VM that returns retired table pages to the pool, so that no operation has to. It also reports stalled
+ * grace periods, once for each stall.
  */
 public final class Reclaimer implements Agent, AutoCloseable {
     private static final System.Logger LOG = System.getLogger(Reclaimer.class.getName());

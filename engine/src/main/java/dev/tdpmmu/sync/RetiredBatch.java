@@ -3,8 +3,8 @@ package dev.tdpmmu.sync;
 import dev.tdpmmu.memory.TableHeaders;
 
 /**
- * Table pages that were detached together, chained through their headers; after {@link RcuDomain#retire} they wait for their
- * grace period. Belongs to one thread until it is retired, then to the domain.
+ * Table pages that were detached together, chained through their headers; after {@link RcuDomain#retire} they wait for
+ * their grace period. Belongs to one thread until it is retired, then to the domain.
  */
 public final class RetiredBatch {
     private long chain;

@@ -9,9 +9,9 @@ import java.util.concurrent.locks.StampedLock;
 /**
  * A StampedLock that knows whether anyone waits, and in which those who wait get their turn.
  *
- * <p>StampedLock lets a thread that arrives overtake those that queue: 64 readers in a loop keep a writer out for seconds, and
- * a writer that unlocks and locks again never lets anyone in. It also cannot tell whether anyone waits. So three counters
- * stand beside it, each on lines of its own:
+ * <p>StampedLock lets a thread that arrives overtake those that queue: 64 readers in a loop keep a writer out for
+ * seconds, and a writer that unlocks and locks again never lets anyone in. It also cannot tell whether anyone waits. So
+ * three counters stand beside it, each on lines of its own:
  *
  * <pre>
  *    +0  exclusive: those that wait for or hold the lock exclusively
@@ -19,8 +19,8 @@ import java.util.concurrent.locks.StampedLock;
  *  +256  admissions: slow acquisitions that succeeded, of either kind
  * </pre>
  *
- * <p>Guarantees: (1) while {@code exclusive > 0} a new reader queues behind the exclusive holder instead of overtaking a
- * waiter; (2) a holder that yields goes on only after somebody who waited was admitted, or nobody waits any more.
+ * <p>Guarantees: (1) while {@code exclusive > 0} a new reader queues behind the exclusive holder instead of overtaking
+ * a waiter; (2) a holder that yields goes on only after somebody who waited was admitted, or nobody waits any more.
  */
 final class StampedGate {
     private static final int BLOCK_BYTES = 512;
@@ -50,8 +50,8 @@ final class StampedGate {
     }
 
     /**
-     * Tries to lock shared without looking for waiters: the case that nobody exclusive was seen. Never waits, since a holder
-     * would not see such a waiter and not yield to it.
+     * Tries to lock shared without looking for waiters: the case that nobody exclusive was seen. Never waits, since a
+     * holder would not see such a waiter and not yield to it.
      *
      * @return stamp, or 0 if somebody exclusive came in meanwhile
      */
@@ -72,9 +72,9 @@ final class StampedGate {
     /** Locks shared behind those that wait exclusively. */
     long lockSharedFairly() {
         HostWords.getAndAdd(address + SHARED_WAITERS, 1);
-        // An exclusive waiter that does not hold the lock yet is about to: taking the lock now would overtake it. Once
-        // it
-        // holds the lock, the StampedLock queues us, first come first served. If it gave up its turn meanwhile, go on.
+        // An exclusive waiter that does not hold the lock yet is about to: taking the lock now would overtake it.
+        // Once it holds the lock, the StampedLock queues us, first come first served. If it gave up its turn
+        // meanwhile, go on.
         Waiting waiting = new Waiting();
         while (hasExclusive() && !lock.isWriteLocked()) {
             waiting.once();
@@ -100,9 +100,8 @@ final class StampedGate {
     }
 
     void unlockExclusive(long stamp) {
-        // Counter first: a reader that sees 0 may go on although the lock is still held for a moment. That is harmless,
-        // as
-        // the holder's work is done and this update publishes it.
+        // Counter first: a reader that sees 0 may go on although the lock is still held for a moment. That is
+        // harmless, as the holder's work is done and this update publishes it.
         HostWords.getAndAdd(address, -1);
         lock.unlockWrite(stamp);
     }

@@ -3,8 +3,8 @@ package dev.tdpmmu.sync;
 import dev.tdpmmu.base.HotPath;
 
 /**
- * The policies {@link dev.tdpmmu.config.LockPolicy#STAMPED} and {@link dev.tdpmmu.config.LockPolicy#EXCLUSIVE}: faults take one
- * StampedLock, in read mode or in write mode.
+ * The policies {@link dev.tdpmmu.config.LockPolicy#STAMPED} and {@link dev.tdpmmu.config.LockPolicy#EXCLUSIVE}: faults
+ * take one StampedLock, in read mode or in write mode.
  *
  * <p>Both write the lock's word on every fault, which is what the third policy avoids.
  */

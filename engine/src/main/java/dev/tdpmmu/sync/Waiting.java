@@ -4,8 +4,8 @@ import dev.tdpmmu.memory.Interleave;
 import org.agrona.concurrent.BackoffIdleStrategy;
 
 /**
- * Waits outside sections: spins a little, then yields, then parks; under the test kit it hands over instead. A virtual thread
- * that spun without end would keep the others from their carrier.
+ * Waits outside sections: spins a little, then yields, then parks; under the test kit it hands over instead. A virtual
+ * thread that spun without end would keep the others from their carrier.
  */
 final class Waiting {
     private static final long MAX_SPINS = 64;

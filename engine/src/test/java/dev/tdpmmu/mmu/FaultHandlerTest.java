@@ -428,8 +428,8 @@ class FaultHandlerTest {
     }
 
     /**
-     * A slot moves by less than its length: a fault that finds the new slot before the old root is invalid meets a leaf of the
-     * old place.
+     * A slot moves by less than its length: a fault that finds the new slot before the old root is invalid meets a leaf
+     * of the old place.
      *
      * <pre>
      *  slot change                        | fault

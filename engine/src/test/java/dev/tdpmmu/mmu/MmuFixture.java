@@ -30,8 +30,8 @@ import java.util.Set;
 import java.util.stream.Stream;
 
 /**
- * An MMU with one vCPU and a recorder in the place of the TLBs. The test thread stands for the holder of the slots lock and for
- * the vCPU. At the end the tree is verified and everything must have come back.
+ * An MMU with one vCPU and a recorder in the place of the TLBs. The test thread stands for the holder of the slots lock
+ * and for the vCPU. At the end the tree is verified and everything must have come back.
  */
 final class MmuFixture implements AutoCloseable {
     static final int VM_ID = 77;

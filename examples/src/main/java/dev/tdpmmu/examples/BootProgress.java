@@ -62,8 +62,8 @@ final class BootProgress implements BootListener, AutoCloseable {
     }
 
     /**
-     * Where the bar is drawn. The library's own way asks a terminal library for the width, which warns of missing native code
-     * where there is no terminal.
+     * Where the bar is drawn. The library's own way asks a terminal library for the width, which warns of missing
+     * native code where there is no terminal.
      */
     private static final class Line implements ProgressBarConsumer {
         private static final int WIDTH = 110;
