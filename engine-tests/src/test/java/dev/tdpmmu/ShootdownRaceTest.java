@@ -198,7 +198,7 @@ final class ShootdownRaceTest {
 
     @Test
     void concurrentFlushesAreAllFinal() {
-        Explore.all("stores against two zaps", TwoZaps::new, 500, 60);
+        Explore.all("stores against two zaps", TwoZaps::new, 1_500, 60);
     }
 
     @Test

@@ -296,7 +296,7 @@ final class ZapRaceTest {
 
     @Test
     void writeProtectionIsFinalWhenItReturns() {
-        Explore.all("stores against write protection", () -> new WriteProtect(VmWorld.parallel(), true), 0, 60);
+        Explore.all("stores against write protection", () -> new WriteProtect(VmWorld.parallel(), true), 2_500, 60);
         PointFilter betweenStores = (kind, address) -> kind == Interleave.Kind.STEP;
         Explore.narrow(
                 "first store against write protection",

@@ -144,12 +144,12 @@ final class VcpuRun {
             if (!serveRequests()) {
                 continue;
             }
-            long cached = cached(gpa, access);
-            if (cached >= 0) {
-                return cached;
-            }
             if (!missed) {
-                // Once an access, however often faults and retries repeat its walk.
+                // Once an access: what a violation was about is in no cache, however often the walk is repeated.
+                long cached = cached(gpa, access);
+                if (cached >= 0) {
+                    return cached;
+                }
                 missed = true;
                 tlbMisses++;
             }

@@ -476,7 +476,7 @@ public final class Vm implements AutoCloseable {
     }
 
     /**
-     * Returns the MMU, for benchmarks and tests of its parts.
+     * Returns the MMU, for benchmarks and tests of its parts. Its operations must have ended before the VM is closed.
      *
      * @return MMU of this VM
      */

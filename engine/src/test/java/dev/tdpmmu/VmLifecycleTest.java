@@ -9,6 +9,7 @@ import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.ForkedJava;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.MemoryCapExceededException;
 import dev.tdpmmu.memory.TablePool;
@@ -91,6 +92,16 @@ class VmLifecycleTest {
             assertEquals(7, next.getLong(0), "the closed vCPU did not close its successor");
             assertEquals(3, vm.stats().accesses(), "those of closed vCPUs count on");
         }
+    }
+
+    @Test
+    void closedVmsGiveTheirWordsBackWhenNoneAreLeft() throws Exception {
+        List<String> fewWords = List.of("--enable-native-access=ALL-UNNAMED", "-Dtdpmmu.memory.tables=" + (1 << 25));
+
+        ForkedJava.Result result = ForkedJava.run(fewWords, ManyVmsProbe.class);
+
+        assertEquals("", result.err());
+        assertEquals("vms=600, handedOut=0", result.out());
     }
 
     @Test

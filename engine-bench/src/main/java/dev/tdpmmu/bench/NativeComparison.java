@@ -162,7 +162,7 @@ public final class NativeComparison implements Callable<Integer> {
         }
     }
 
-    /** One operation in one mode, on a VM that is replaced by each preparation. */
+    /** One operation in one mode, on a VM that is emptied by each preparation. */
     private final class Run implements Repetitions.Trial, AutoCloseable {
         private final Operation operation;
         private final Mode mode;
@@ -177,8 +177,11 @@ public final class NativeComparison implements Callable<Integer> {
 
         @Override
         public void prepare() {
-            close();
-            bench = BenchVm.synthetic(mode.policy, pages);
+            if (bench == null) {
+                bench = BenchVm.synthetic(mode.policy, pages);
+            } else {
+                bench.empty();
+            }
             for (int i = 0; i < threads; i++) {
                 vcpus[i] = bench.newVcpu();
             }

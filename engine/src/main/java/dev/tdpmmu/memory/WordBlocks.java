@@ -5,6 +5,7 @@ import dev.tdpmmu.base.GuardedBy;
 import java.util.ArrayDeque;
 import java.util.HashMap;
 import java.util.Map;
+import java.util.concurrent.locks.LockSupport;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -18,6 +19,11 @@ public final class WordBlocks {
     private static final long CHUNK_BYTES = 1L << 16;
 
     private static final int LARGEST_BYTES = 1 << 13;
+
+    private static final long NONE = 0;
+
+    private static final int COLLECTIONS = 8;
+    private static final long COLLECTION_WAIT_NANOS = 2_000_000;
 
     /** Where the first block of a chunk is. */
     private static final long FIRST_OFFSET = 13 * CacheLines.PAIR_BYTES;
@@ -42,20 +48,43 @@ public final class WordBlocks {
      *
      * @param bytes length, {@link CacheLines#PAIR_BYTES} times a power of two, at most 8192
      * @return host physical address, aligned to {@link CacheLines#PAIR_BYTES}
+     * @throws IllegalStateException if none is left even after a collection
      */
     public static long take(int bytes) {
         if (bytes < CacheLines.PAIR_BYTES || bytes > LARGEST_BYTES || Integer.bitCount(bytes) != 1) {
             throw new IllegalArgumentException("no such block size: bytes=" + bytes + ", min=" + CacheLines.PAIR_BYTES
                     + ", max=" + LARGEST_BYTES + ", powerOfTwo=true");
         }
+        long block = tryTake(bytes);
+        return block != NONE ? block : takeAfterCollection(bytes);
+    }
+
+    /**
+     * Takes a block when none is left. Those of closed VMs come back when nothing can reach them any more, since a late
+     * access may still write them; as for direct buffers, that needs a collection, which nobody else may have a reason
+     * for.
+     */
+    private static long takeAfterCollection(int bytes) {
+        for (int i = 0; i < COLLECTIONS; i++) {
+            System.gc();
+            LockSupport.parkNanos(COLLECTION_WAIT_NANOS << i);
+            long block = tryTake(bytes);
+            if (block != NONE) {
+                return block;
+            }
+        }
+        throw new IllegalStateException(
+                "reserved range has no words left: bytes=" + bytes + ", wordBytes=" + HostMemory.TABLES_END / 64);
+    }
+
+    private static long tryTake(int bytes) {
         LOCK.lock();
         try {
             ArrayDeque<Long> blocks = FREE.computeIfAbsent(bytes, size -> new ArrayDeque<>());
             if (blocks.isEmpty()) {
                 long chunk = HostMemory.WORDS.take(CHUNK_BYTES, HostMemory.PAGE_SIZE);
                 if (chunk == HostExtents.NONE) {
-                    throw new IllegalStateException(
-                            "reserved range has no words left: bytes=" + bytes + ", size=" + HostMemory.SIZE);
+                    return NONE;
                 }
                 for (long offset = firstOffset(bytes); offset + bytes <= CHUNK_BYTES; offset += bytes) {
                     blocks.addLast(chunk + offset);

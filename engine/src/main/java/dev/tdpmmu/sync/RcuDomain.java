@@ -2,6 +2,7 @@ package dev.tdpmmu.sync;
 
 import dev.tdpmmu.memory.TableHeaders;
 import dev.tdpmmu.memory.TablePool;
+import java.lang.invoke.VarHandle;
 import java.time.Duration;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.locks.StampedLock;
@@ -74,13 +75,16 @@ public final class RcuDomain {
      *
      * @param batch pages, may be empty
      * @locking any
-     * @ordering the stamp is read after the detach; see the design note
+     * @ordering full fence, then the stamp is read: after the detach; see the design note
      * @kvm call_rcu
      */
     public void retire(RetiredBatch batch) {
         if (batch.isEmpty()) {
             return;
         }
+        // Between the detach and the stamp: an exclusive holder detaches by a release store, which a later load could
+        // overtake. The stamp would then be of an epoch in which a reader could still find the page.
+        VarHandle.fullFence();
         batch.stamp(slots.epoch());
         retiredPages.addAndGet(batch.pages());
         retireCalls.incrementAndGet();

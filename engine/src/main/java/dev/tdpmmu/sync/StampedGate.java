@@ -20,10 +20,15 @@ import java.util.concurrent.locks.StampedLock;
  * </pre>
  *
  * <p>Guarantees: (1) while {@code exclusive > 0} a new reader queues behind the exclusive holder instead of overtaking
- * a waiter; (2) a holder that yields goes on only after somebody who waited was admitted, or nobody waits any more.
+ * a waiter; (2) a holder that yields goes on only after somebody who waited was admitted, nobody waits any more, or
+ * tens of milliseconds have passed.
  */
 final class StampedGate {
     private static final int BLOCK_BYTES = 512;
+
+    /** Rounds of {@link Waiting} that a yield lasts at most, some tens of milliseconds. */
+    private static final int MAX_YIELD_ROUNDS = 200;
+
     private static final int SHARED_WAITERS = CacheLines.PAIR_BYTES;
     private static final int ADMISSIONS = 2 * CacheLines.PAIR_BYTES;
 
@@ -110,11 +115,18 @@ final class StampedGate {
         return HostWords.readAcquire(address + ADMISSIONS);
     }
 
-    /** Waits, after an exclusive unlock, until one of those that waited was admitted. */
+    /**
+     * Waits, after an exclusive unlock, until one of those that waited was admitted. Not for ever: exclusive lockers
+     * that come one after the other, each when the last has gone, never wait and so are never counted as admitted.
+     */
     void letOthersIn(long admissionsBefore) {
         Waiting waiting = new Waiting();
-        while (admissions() == admissionsBefore
-                && (HostWords.readAcquire(address) > 0 || HostWords.readAcquire(address + SHARED_WAITERS) > 0)) {
+        for (int rounds = 0; rounds < MAX_YIELD_ROUNDS; rounds++) {
+            boolean somebodyWaits =
+                    HostWords.readAcquire(address) > 0 || HostWords.readAcquire(address + SHARED_WAITERS) > 0;
+            if (!somebodyWaits || admissions() != admissionsBefore) {
+                return;
+            }
             waiting.once();
         }
     }

@@ -8,6 +8,11 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.stream.Collectors;
+import java.util.stream.Stream;
+import org.agrona.concurrent.Agent;
+import org.jctools.queues.MessagePassingQueue;
+import org.jctools.queues.varhandle.MpscUnboundedVarHandleArrayQueue;
 
 /** Runs a main class of the tests in a process of its own, for what a process decides once. */
 public final class ForkedJava {
@@ -25,7 +30,7 @@ public final class ForkedJava {
     private ForkedJava() {}
 
     /**
-     * Runs {@code java} of this JDK with the engine and its tests on the class path, and waits for its end.
+     * Runs {@code java} of this JDK with the engine, its libraries and its tests on the class path, and waits for its end.
      *
      * @param options for the virtual machine
      * @param main class with a main method
@@ -41,7 +46,14 @@ public final class ForkedJava {
         command.add("-Xmx256m");
         command.addAll(options);
         command.add("-cp");
-        command.add(placeOf(Debug.class) + System.getProperty("path.separator") + placeOf(main));
+        command.add(Stream.of(
+                        Debug.class,
+                        main,
+                        Agent.class,
+                        MpscUnboundedVarHandleArrayQueue.class,
+                        MessagePassingQueue.class)
+                .map(ForkedJava::placeOf)
+                .collect(Collectors.joining(System.getProperty("path.separator"))));
         command.add(main.getName());
         command.addAll(List.of(arguments));
         Path out = Files.createTempFile("forked", ".out");
