@@ -497,42 +497,6 @@ final class SlotRegistryTest {
     }
 
     @Test
-    void framesBeyondTheEntriesAreRefused() {
-        int narrowBits = 36;
-        VmConfig narrow = VmConfig.builder().physicalAddressBits(narrowBits).build();
-        Reason reason = Reason.BACKING_BEYOND_ADDRESS_LIMIT;
-        String text = "physicalAddressBits=" + narrowBits;
-
-        try (SlotFixture vm = new SlotFixture(narrow);
-                SlotFixture other = new SlotFixture()) {
-            // Takes every frame that 36 bits can name, without touching one.
-            try (FrameRun below = other.frames.allocate(1, 1L << narrowBits);
-                    FrameRun above = other.frames.allocate(1, KIB_4)) {
-                assertTrue(above.hpa() >= below.bytes());
-                vm.assertRefused(reason, text, () -> vm.add(0, 0, KIB_4));
-                vm.assertRefused(reason, text, () -> vm.add(0, 0, KIB_4, Backing.held(above, 0)));
-            }
-            assertTrue(vm.add(0, 0, KIB_4).exists());
-        }
-    }
-
-    @Test
-    void framesWithoutBytesLieAboveAllHostMemoryOrAreRefused() {
-        int hostBits = Long.numberOfTrailingZeros(HostMemory.SIZE);
-        VmConfig exact = VmConfig.builder().physicalAddressBits(hostBits).build();
-        VmConfig roomy = VmConfig.builder().physicalAddressBits(hostBits + 1).build();
-        Backing synthetic = Backing.synthetic(PageSize.SIZE_4K);
-
-        try (SlotFixture vm = new SlotFixture(exact)) {
-            vm.assertRefused(Reason.BACKING_BEYOND_ADDRESS_LIMIT, "max=", () -> vm.add(1, KIB_4, KIB_4, synthetic));
-        }
-        try (SlotFixture vm = new SlotFixture(roomy)) {
-            MemSlot slot = vm.add(1, KIB_4, KIB_4, synthetic);
-            assertTrue(slot.hpa(1) >= HostMemory.SIZE && slot.hpa(1) < 2 * HostMemory.SIZE);
-        }
-    }
-
-    @Test
     void syntheticSlotsCostNothingAndHaveFramesOfTheirOwn() {
         VmConfig config = VmConfig.builder()
                 .memoryCapInBytes(KIB_4)
