@@ -5,6 +5,7 @@ import static dev.tdpmmu.mmu.MmuFixture.KIB_4;
 import static dev.tdpmmu.mmu.MmuFixture.MIB_2;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.base.Access;
@@ -476,6 +477,29 @@ class FaultHandlerTest {
             assertEquals(1, f.counted(Counter.PF_FAST));
             assertEquals(1, f.counted(Counter.PF_RETRY));
             assertEquals(4, f.counted(Counter.PF_TAKEN), "all but the fast one");
+        }
+    }
+
+    @ParameterizedTest
+    @EnumSource(LockPolicy.class)
+    void faultThatThrowsUnderTheLockReleasesIt(LockPolicy policy) {
+        try (MmuFixture f = new MmuFixture(VmConfig.builder().lockPolicy(policy))) {
+            MemSlot slot = f.add(0, 0, MIB_2, PageSize.SIZE_4K);
+            f.fault(0, Access.READ);
+            long impossible = f.config.guestAddressLimit();
+
+            // The slot refuses a frame that is not its own; an MMIO entry cannot name a gfn that does not exist.
+            assertThrows(RuntimeException.class, () -> f.mmu.faults().map(f.vcpu, slot, slot.endGfn(), Access.READ));
+            int modeAfterMap = ReaderSlot.modeOf(f.vcpu.slot.state());
+            assertThrows(RuntimeException.class, () -> f.mmu.faults().handle(f.vcpu, impossible, Access.READ, false));
+            int modeAfterMmio = ReaderSlot.modeOf(f.vcpu.slot.state());
+
+            assertEquals(ReaderSlot.HANDLING, modeAfterMap);
+            assertEquals(ReaderSlot.HANDLING, modeAfterMmio);
+            f.vcpu.slot.leave(ReaderSlot.OUTSIDE);
+            f.locked(
+                    LockMode.EXCLUSIVE,
+                    () -> assertEquals(0, f.mmu.invalidations().inProgress()));
         }
     }
 }

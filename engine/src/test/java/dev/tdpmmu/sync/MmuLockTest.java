@@ -45,6 +45,25 @@ final class MmuLockTest {
         lock.close();
     }
 
+    /** A vCPU that loads a root is handling an exit all the while: outside would let a VM close under it. */
+    @ParameterizedTest
+    @EnumSource(LockPolicy.class)
+    void holderReturnsToWhatItDidBefore(LockPolicy policy) {
+        MmuLock lock = MmuLock.of(policy, slots);
+        ReaderSlot slot = slots.take("vCPU");
+
+        for (LockMode mode : LockMode.values()) {
+            for (int before : new int[] {ReaderSlot.HANDLING, ReaderSlot.OUTSIDE}) {
+                slot.leave(before);
+                lock.lock(slot, mode);
+                lock.yield(slot, mode);
+                lock.unlock(slot, mode);
+                assertEquals(before, ReaderSlot.modeOf(slot.state()), "mode=" + mode);
+            }
+        }
+        lock.close();
+    }
+
     @ParameterizedTest
     @EnumSource(LockPolicy.class)
     void loneHolderIsNotContended(LockPolicy policy) {
