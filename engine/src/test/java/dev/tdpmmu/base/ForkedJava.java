@@ -30,7 +30,8 @@ public final class ForkedJava {
     private ForkedJava() {}
 
     /**
-     * Runs {@code java} of this JDK with the engine, its libraries and its tests on the class path, and waits for its end.
+     * Runs {@code java} of this JDK with the engine, its libraries and its tests on the class path, and waits for its
+     * end.
      *
      * @param options for the virtual machine
      * @param main class with a main method
