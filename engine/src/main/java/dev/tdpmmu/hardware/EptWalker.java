@@ -152,11 +152,33 @@ final class EptWalker extends HardwareWalker {
             return refuse(tlb, gpa, access, result, leaf, permissions, level);
         }
         long used = leaf | accessed | ((access & Access.WRITE) != 0 ? dirty : 0);
-        if (used != leaf && !SpteAccess.compareAndSet(spteAddress, leaf, used)) {
-            return UNUSUAL;
+        if (used != leaf) {
+            if (result.logsStores()) {
+                int outcome = markAndLog(result, gpa, spteAddress, leaf, used);
+                if (outcome != OK) {
+                    return outcome;
+                }
+            } else if (!SpteAccess.compareAndSet(spteAddress, leaf, used)) {
+                return UNUSUAL;
+            }
         }
         boolean cacheable = (permissions & Access.WRITE) != 0 && (used & dirty) == dirty;
         result.found(frameOf(leaf, gpa, level), level, permissions, cacheable);
+        return OK;
+    }
+
+    /** Room first, since D that is set without room for the address could not be taken back. */
+    @HotPath
+    private static int markAndLog(WalkResult result, long gpa, long spteAddress, long leaf, long used) {
+        if (result.isLogFull()) {
+            return LOG_FULL;
+        }
+        if (!SpteAccess.compareAndSet(spteAddress, leaf, used)) {
+            return UNUSUAL;
+        }
+        if ((used & ~leaf & DIRTY) != 0) {
+            result.logStore(gpa);
+        }
         return OK;
     }
 
@@ -166,6 +188,11 @@ final class EptWalker extends HardwareWalker {
                 | POINTER_WRITE_BACK
                 | (levels - 1L) << POINTER_LENGTH_SHIFT
                 | (accessed != 0 ? POINTER_ACCESSED_DIRTY : 0);
+    }
+
+    @Override
+    boolean obeysLog() {
+        return true;
     }
 
     @Override

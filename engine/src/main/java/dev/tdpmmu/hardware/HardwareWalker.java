@@ -21,8 +21,12 @@ import dev.tdpmmu.memory.SpteAccess;
  *       unlinked without a flush is therefore really used.
  *   <li>It sets A in every entry used and D in the leaf of a store, from the top down, and only when the whole
  *       walk has succeeded: a walk that fails changes nothing.
+ *   <li>With a log attached to the {@link WalkResult}, it stores the 4 KiB address of the access in the log each time
+ *       that it turns D of a leaf from 0 to 1, also inside a huge page. If the log is full, an access that needs any
+ *       flag, A or D, at any level, exits before the first is set, with {@link #LOG_FULL}; one that needs none is
+ *       done.
  *   <li>A violation removes everything that the TLB knows about the address, so that the access, when it is
- *       repeated, sees what software has added without a flush. A misconfiguration removes nothing.
+ *       repeated, sees what software has added without a flush. A misconfiguration and a full log remove nothing.
  *   <li>A misconfigured entry is reported at the level where it is, before permissions are looked at; an entry
  *       that is not present ends the walk before lower levels are looked at.
  * </ul>
@@ -38,6 +42,12 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
 
     /** An entry is present and malformed: an EPT misconfiguration, or a nested page fault with the reserved bit. */
     public static final int MISCONFIGURATION = 2;
+
+    /**
+     * The access needs a flag set and {@link PmlBuffer} is full, so nothing is set and the access is not done: a VM
+     * exit for a full page-modification log.
+     */
+    public static final int LOG_FULL = 3;
 
     /** Never leaves the walkers: a fast walk met what only the slow one knows how to treat, or lost an exchange. */
     static final int UNUSUAL = -1;
@@ -92,10 +102,11 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
      * @param rootPointer from {@link #makeRootPointer}
      * @param gpa guest physical address in bytes, below the width of addresses and of the tables
      * @param access bits of {@link Access}, at least one
-     * @param result gets what was found, or why nothing was
-     * @return {@link #OK}, {@link #VIOLATION} or {@link #MISCONFIGURATION}
+     * @param result gets what was found, or why nothing was; says whether pages that become dirty are logged
+     * @return {@link #OK}, {@link #VIOLATION}, {@link #MISCONFIGURATION} or {@link #LOG_FULL}
      * @locking none; inside an epoch, because tables may be unlinked meanwhile
-     * @ordering entries are read with acquire; A and D are set by volatile exchanges, before the result is returned
+     * @ordering entries are read with acquire; A and D are set by volatile exchanges, before the result is returned;
+     *     the address of a page is logged after its D is set, also before
      */
     @RequiresEpoch
     @HotPath
@@ -108,6 +119,9 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
      * @return the pointer
      */
     public abstract long makeRootPointer(long rootHpa);
+
+    /** Whether the family has a page-modification log. */
+    abstract boolean obeysLog();
 
     abstract boolean isPresent(long spte);
 
@@ -193,7 +207,10 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
         if ((access & ~permissions) != 0) {
             return refuse(tlb, gpa, access, result, result.entries[level], permissions, level);
         }
-        if (!markUsed(result, top, level, access)) {
+        if (obeysLog() && result.isLogFull() && needsFlag(result, top, level, access)) {
+            return LOG_FULL;
+        }
+        if (!markUsed(result, gpa, top, level, access)) {
             return UNUSUAL;
         }
         cacheTables(tlb, gpa, result, top, level, middlePermissions);
@@ -206,17 +223,37 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
         return OK;
     }
 
-    private boolean markUsed(WalkResult result, int top, int leafLevel, int access) {
+    private boolean needsFlag(WalkResult result, int top, int leafLevel, int access) {
         for (int level = top; level >= leafLevel; level--) {
-            boolean stores = level == leafLevel && (access & Access.WRITE) != 0;
+            if ((flagsAt(level, leafLevel, access) & ~result.entries[level]) != 0) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    private boolean markUsed(WalkResult result, long gpa, int top, int leafLevel, int access) {
+        for (int level = top; level >= leafLevel; level--) {
             long spte = result.entries[level];
-            long marked = spte | (stores ? accessed | dirty : accessed);
-            if (marked != spte && !SpteAccess.compareAndSet(result.addresses[level], spte, marked)) {
+            long missing = flagsAt(level, leafLevel, access) & ~spte;
+            if (missing == 0) {
+                continue;
+            }
+            if (!SpteAccess.compareAndSet(result.addresses[level], spte, spte | missing)) {
                 return false;
             }
-            result.entries[level] = marked;
+            // At once, not when the walk has succeeded: a D that is set is logged, whatever comes of the walk.
+            if ((missing & dirty) != 0 && obeysLog()) {
+                result.logStore(gpa);
+            }
+            result.entries[level] = spte | missing;
         }
         return true;
+    }
+
+    /** What an entry must have set before the access is done. */
+    private long flagsAt(int level, int leafLevel, int access) {
+        return level == leafLevel && (access & Access.WRITE) != 0 ? accessed | dirty : accessed;
     }
 
     /** Remembers tables whose entries have A by now; a leaf above level 1 has none of level 1. */

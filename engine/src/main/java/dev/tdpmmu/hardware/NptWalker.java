@@ -139,6 +139,11 @@ final class NptWalker extends HardwareWalker {
     }
 
     @Override
+    boolean obeysLog() {
+        return false;
+    }
+
+    @Override
     boolean isPresent(long spte) {
         return (spte & PRESENT) != 0;
     }

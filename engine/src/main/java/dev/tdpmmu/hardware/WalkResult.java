@@ -1,13 +1,16 @@
 package dev.tdpmmu.hardware;
 
 import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
+import java.util.Objects;
 
 /**
- * What a walk found. One object serves all walks of a vCPU; it belongs to one thread.
+ * What a walk found, and where it logs the pages that it makes dirty. One object serves all walks of a vCPU; it
+ * belongs to one thread.
  *
- * <p>After {@link HardwareWalker#OK} the first four fields are valid, after a failure the others. The rest keeps
- * values of earlier walks.
+ * <p>After {@link HardwareWalker#OK} the first four fields are valid, after a failure the others, after {@link
+ * HardwareWalker#LOG_FULL} none. The rest keeps values of earlier walks.
  */
 public final class WalkResult {
     /** Host physical address of the 4 KiB frame that holds the guest physical address, also inside a huge page. */
@@ -35,8 +38,44 @@ public final class WalkResult {
     final long[] addresses = new long[PagingLevel.L256T + 1];
     final long[] entries = new long[PagingLevel.L256T + 1];
 
-    /** Makes a result without content. */
+    /** The vCPU's log, or null if pages that become dirty are not logged. Confined, as the whole object. */
+    private PmlBuffer pml;
+
+    /** Makes a result without content, whose walks log nothing. */
     public WalkResult() {}
+
+    /**
+     * Makes later walks log the pages whose D they set, as a processor does with page-modification logging on. EPT
+     * only, and only with accessed and dirty flags: nested walks, and walks that set no flags, ignore the log.
+     *
+     * @param log of the vCPU, whose owner is this thread; replaces an earlier one
+     */
+    public void logStoresTo(PmlBuffer log) {
+        pml = Objects.requireNonNull(log, "log");
+    }
+
+    /** Makes later walks log nothing. What is in the log stays there. */
+    public void stopLogging() {
+        pml = null;
+    }
+
+    @HotPath
+    boolean logsStores() {
+        return pml != null;
+    }
+
+    @HotPath
+    boolean isLogFull() {
+        return pml != null && pml.isFull();
+    }
+
+    /** Logs a page whose D was just set, if pages are logged at all. */
+    @HotPath
+    void logStore(long gpa) {
+        if (pml != null) {
+            pml.log(gpa);
+        }
+    }
 
     void found(long foundFrame, int foundLevel, int foundPermissions, boolean cacheable) {
         frame = foundFrame;

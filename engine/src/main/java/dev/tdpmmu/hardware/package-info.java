@@ -1,12 +1,13 @@
 /**
- * The emulated processor's side of second-level paging: walkers for EPT and NPT entries, a TLB, and the words in
- * which the hardware reports a fault.
+ * The emulated processor's side of second-level paging: walkers for EPT and NPT entries, a TLB, a log of the pages
+ * that became dirty, and the words in which the hardware reports a fault.
  *
  * <p>The floor promises to do what the processor manuals say with whatever it finds in the tables, and never to
  * look at how the MMU thinks of an entry: bits are decoded here a second time, by other code, so that the hardware
  * can judge the MMU. A walker takes no lock, reads entries with acquire, and writes nothing but accessed and dirty
  * bits, by exchanges that it repeats from the start when they are lost; its caller is inside an epoch. A
- * {@link dev.tdpmmu.hardware.Tlb} and a {@link dev.tdpmmu.hardware.WalkResult} belong to one thread. First class
- * to read: {@link dev.tdpmmu.hardware.HardwareWalker}.
+ * {@link dev.tdpmmu.hardware.Tlb} and a {@link dev.tdpmmu.hardware.WalkResult} belong to one thread. A {@link
+ * dev.tdpmmu.hardware.PmlBuffer} is filled by that thread without a lock and emptied by any under the log's own lock,
+ * the innermost of all. First class to read: {@link dev.tdpmmu.hardware.HardwareWalker}.
  */
 package dev.tdpmmu.hardware;

@@ -407,9 +407,9 @@ final class EptWalkerTest {
 
     @Test
     void lostExchangeStartsTheWalkAgain() {
-        // Level 2 points to its own table, at an index that level 1 uses too: one entry serves both levels, so setting
-        // A at
-        // level 2 changes what level 1 was judged by, and the second exchange is lost without any second thread.
+        // Level 2 points to its own table, at an index that level 1 uses too: one entry serves both levels, so
+        // setting A at level 2 changes what level 1 was judged by, and the second exchange is lost without any second
+        // thread.
         long gpa = 0x4020_1000L;
         HardwareWalker walker = new Variant(4, true, true, false).walker();
         try (var tables = new HandMadeTables(4, gpa, RWX)) {
