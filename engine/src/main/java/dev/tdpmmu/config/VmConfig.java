@@ -21,6 +21,10 @@ import java.util.Objects;
  * @param fastFix whether faults on present leaves are first tried without the MMU lock
  * @param mmioCaching whether gfns without a slot get an entry, so that their next access skips the slow path
  * @param hugePages largest leaf that faults may install
+ * @param slotZap what is zapped when a slot is removed or moved
+ * @param unmapLock how the MMU lock is taken when the host takes frames away
+ * @param dirtyLog how dirty pages are logged
+ * @param nx whether huge leaves may be executed
  * @param name for reports, not empty
  */
 public record VmConfig(
@@ -37,6 +41,10 @@ public record VmConfig(
         boolean fastFix,
         boolean mmioCaching,
         PageSize hugePages,
+        SlotZap slotZap,
+        OperationLock unmapLock,
+        DirtyLogConfig dirtyLog,
+        NxConfig nx,
         String name) {
     private static final int MIN_ADDRESS_BITS = 36;
     private static final int MAX_ADDRESS_BITS = 52;
@@ -53,10 +61,18 @@ public record VmConfig(
         Objects.requireNonNull(accessedDirty, "accessedDirty");
         Objects.requireNonNull(stallTimeout, "stallTimeout");
         Objects.requireNonNull(hugePages, "hugePages");
+        Objects.requireNonNull(slotZap, "slotZap");
+        Objects.requireNonNull(unmapLock, "unmapLock");
+        Objects.requireNonNull(dirtyLog, "dirtyLog");
+        Objects.requireNonNull(nx, "nx");
         Objects.requireNonNull(name, "name");
         if (!pagingMode.isEpt() && accessedDirty == AccessedDirty.OFF) {
             throw new IllegalArgumentException(
                     "NPT always sets accessed and dirty bits: pagingMode=" + pagingMode + ", accessedDirty=OFF");
+        }
+        if (dirtyLog.pml() && (!pagingMode.isEpt() || accessedDirty == AccessedDirty.OFF)) {
+            throw new IllegalArgumentException("a page-modification log needs EPT with A/D bits: pagingMode="
+                    + pagingMode + ", accessedDirty=" + accessedDirty);
         }
         checkRange("physicalAddressBits", physicalAddressBits, MIN_ADDRESS_BITS, MAX_ADDRESS_BITS);
         checkRange("memoryCapInBytes", memoryCapInBytes, 1, Long.MAX_VALUE);
@@ -90,7 +106,7 @@ public record VmConfig(
 
     /**
      * Returns a builder with the usual values: EPT with four levels, parallel faults, A/D bits, 46 address bits, no
-     * cap.
+     * cap, dirty pages logged in a bitmap, by a page-modification log where there can be one.
      *
      * @return new builder
      */
@@ -113,6 +129,16 @@ public record VmConfig(
         private boolean fastFix = true;
         private boolean mmioCaching = true;
         private PageSize hugePages = PageSize.SIZE_1G;
+        private SlotZap slotZap = SlotZap.ALL_ROOTS;
+        private OperationLock unmapLock = OperationLock.SHARED;
+        private DirtyTracking dirtyTracking = DirtyTracking.GET_AND_CLEAR;
+        private boolean pml = true;
+        private int dirtyRingEntries = 4096;
+        private boolean eagerSplit = true;
+        private OperationLock clearLock = OperationLock.SHARED;
+        private boolean nxMitigation;
+        private int nxRecoveryRatio = 60;
+        private Duration nxRecoveryPeriod = Duration.ZERO;
         private String name = "vm";
 
         private Builder() {}
@@ -262,6 +288,116 @@ public record VmConfig(
         }
 
         /**
+         * Sets what is zapped when a slot is removed or moved.
+         *
+         * @param value all roots, or the slot's range
+         * @return this
+         */
+        public Builder slotZap(SlotZap value) {
+            slotZap = value;
+            return this;
+        }
+
+        /**
+         * Sets how the MMU lock is taken when the host takes frames away.
+         *
+         * @param value shared or exclusive
+         * @return this
+         */
+        public Builder unmapLock(OperationLock value) {
+            unmapLock = value;
+            return this;
+        }
+
+        /**
+         * Sets how dirty pages are reported.
+         *
+         * @param value bitmap or ring
+         * @return this
+         */
+        public Builder dirtyTracking(DirtyTracking value) {
+            dirtyTracking = value;
+            return this;
+        }
+
+        /**
+         * Switches the page-modification log, for EPT with A/D bits; ignored elsewhere.
+         *
+         * @param value whether the hardware logs stores
+         * @return this
+         */
+        public Builder pml(boolean value) {
+            pml = value;
+            return this;
+        }
+
+        /**
+         * Sets the size of each vCPU's dirty ring.
+         *
+         * @param value entries, a power of two, 1024 to 65536
+         * @return this
+         */
+        public Builder dirtyRingEntries(int value) {
+            dirtyRingEntries = value;
+            return this;
+        }
+
+        /**
+         * Switches the split of huge leaves ahead of stores while a slot is logged.
+         *
+         * @param value whether they are split eagerly
+         * @return this
+         */
+        public Builder eagerSplit(boolean value) {
+            eagerSplit = value;
+            return this;
+        }
+
+        /**
+         * Sets how the MMU lock is taken to arm dirty pages again.
+         *
+         * @param value shared or exclusive
+         * @return this
+         */
+        public Builder clearLock(OperationLock value) {
+            clearLock = value;
+            return this;
+        }
+
+        /**
+         * Switches the mitigation that forbids the execution of huge leaves.
+         *
+         * @param value whether they lack X
+         * @return this
+         */
+        public Builder nxHugePageMitigation(boolean value) {
+            nxMitigation = value;
+            return this;
+        }
+
+        /**
+         * Sets which part of the tables that a fetch has split is zapped in a round of recovery.
+         *
+         * @param value one of so many, 0 to 3600; 0 for never
+         * @return this
+         */
+        public Builder nxRecoveryRatio(int value) {
+            nxRecoveryRatio = value;
+            return this;
+        }
+
+        /**
+         * Sets the time between two rounds of recovery.
+         *
+         * @param value not negative; zero for one hour divided by the ratio
+         * @return this
+         */
+        public Builder nxRecoveryPeriod(Duration value) {
+            nxRecoveryPeriod = value;
+            return this;
+        }
+
+        /**
          * Names the VM in reports.
          *
          * @param value not blank
@@ -281,6 +417,7 @@ public record VmConfig(
         public VmConfig build() {
             Objects.requireNonNull(pagingMode, "pagingMode");
             int bits = physicalAddressBits != 0 ? physicalAddressBits : pagingMode.levels() == 4 ? 46 : 51;
+            boolean canLog = pagingMode.isEpt() && accessedDirty == AccessedDirty.ON;
             return new VmConfig(
                     pagingMode,
                     lockPolicy,
@@ -295,6 +432,10 @@ public record VmConfig(
                     fastFix,
                     mmioCaching,
                     hugePages,
+                    slotZap,
+                    unmapLock,
+                    new DirtyLogConfig(dirtyTracking, pml && canLog, dirtyRingEntries, eagerSplit, clearLock),
+                    new NxConfig(nxMitigation, nxRecoveryRatio, nxRecoveryPeriod),
                     name);
         }
     }

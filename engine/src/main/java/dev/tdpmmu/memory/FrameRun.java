@@ -77,6 +77,25 @@ public final class FrameRun implements AutoCloseable {
         }
     }
 
+    /**
+     * Makes pages of the run read as zero and, where possible, returns their memory to the operating system. The run
+     * keeps its length and its charge. Whoever reads or writes the pages meanwhile sees or loses anything.
+     *
+     * @param offsetInBytes first byte, multiple of 4096
+     * @param discardedBytes length, multiple of 4096
+     * @throws IllegalArgumentException if the pages are misaligned or not in the run
+     */
+    public void discard(long offsetInBytes, long discardedBytes) {
+        if (((offsetInBytes | discardedBytes) & (HostMemory.PAGE_SIZE - 1)) != 0
+                || offsetInBytes < 0
+                || discardedBytes < 0
+                || discardedBytes > bytes - offsetInBytes) {
+            throw new IllegalArgumentException("pages are not in the run: offsetInBytes=" + offsetInBytes
+                    + ", discardedBytes=" + discardedBytes + ", bytes=" + bytes);
+        }
+        HostMemory.giveBack(hpa + offsetInBytes, discardedBytes);
+    }
+
     /** Drops the hold of whoever allocated the frames. A second call does nothing. */
     @Override
     public void close() {

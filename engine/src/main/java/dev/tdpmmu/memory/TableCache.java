@@ -4,8 +4,8 @@ import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.HotPath;
 
 /**
- * A vCPU's private stock of table pages, filled outside the MMU lock when a fault found tables missing, so that nothing is
- * allocated under it.
+ * A vCPU's private stock of table pages, filled outside the MMU lock when a fault found tables missing, so that nothing
+ * is allocated under it.
  *
  * <p>Belongs to one thread at a time; never published.
  */

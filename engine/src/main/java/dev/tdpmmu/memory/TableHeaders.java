@@ -17,7 +17,8 @@ import dev.tdpmmu.base.HotPath;
  *  32 +---------------------------------+
  *     | generation: times it was reused |  a walker may compare it
  *  40 +---------------------------------+
- *     | spare for lists of later use    |
+ *     | previous, next in the list of   |  host physical addresses or 0; guarded by the list's lock
+ *  56 | split tables; NX state          |
  *  64 +---------------------------------+
  * </pre>
  *
@@ -46,6 +47,19 @@ public final class TableHeaders {
     private static final int PARENT = 16;
     private static final int STATE = 24;
     private static final int GENERATION = 32;
+
+    private static final int NX_PREVIOUS = 40;
+    private static final int NX_NEXT = 48;
+    private static final int NX_STATE = 56;
+
+    /** NX state: nothing forbids a huge leaf in the place of the table. */
+    public static final int NX_NONE = 0;
+
+    /** NX state: the table exists because a huge leaf must not be executed. */
+    public static final int NX_HUGE_DISALLOWED = 1;
+
+    /** NX state: as {@link #NX_HUGE_DISALLOWED}, and in the list of those that may be given up. */
+    public static final int NX_LISTED = 2;
 
     private static final long STATE_MASK = 0xff;
     private static final int LEVEL_SHIFT = 8;
@@ -101,6 +115,7 @@ public final class TableHeaders {
         long header = of(tableHpa);
         HostWords.setOpaque(header + GFN, gfn);
         HostWords.setOpaque(header + PARENT, parentSpteAddress);
+        HostWords.setOpaque(header + NX_STATE, NX_NONE);
         long owner = HostWords.readOpaque(header + STATE) >>> OWNER_SHIFT;
         HostWords.setOpaque(header + STATE, owner << OWNER_SHIFT | (long) level << LEVEL_SHIFT | LINKED);
     }
@@ -176,5 +191,69 @@ public final class TableHeaders {
      */
     public static long generation(long tableHpa) {
         return HostWords.readOpaque(of(tableHpa) + GENERATION);
+    }
+
+    /**
+     * Returns whether a table forbids a huge leaf in its place.
+     *
+     * @param tableHpa host physical address of the table page
+     * @return {@link #NX_NONE}, {@link #NX_HUGE_DISALLOWED} or {@link #NX_LISTED}
+     */
+    public static int nxState(long tableHpa) {
+        return (int) HostWords.readOpaque(of(tableHpa) + NX_STATE);
+    }
+
+    /**
+     * Sets whether a table forbids a huge leaf in its place.
+     *
+     * @param tableHpa host physical address of the table page: not linked yet, or under the list's lock
+     * @param state as {@link #nxState}
+     */
+    public static void setNxState(long tableHpa, int state) {
+        HostWords.setOpaque(of(tableHpa) + NX_STATE, state);
+    }
+
+    /**
+     * Returns the neighbour of a table in the list of split tables.
+     *
+     * @param tableHpa host physical address of the table page
+     * @return the one before, or 0
+     * @locking the list's
+     */
+    public static long nxPrevious(long tableHpa) {
+        return HostWords.readOpaque(of(tableHpa) + NX_PREVIOUS);
+    }
+
+    /**
+     * Returns the neighbour of a table in the list of split tables.
+     *
+     * @param tableHpa host physical address of the table page
+     * @return the one behind, or 0
+     * @locking the list's
+     */
+    public static long nxNext(long tableHpa) {
+        return HostWords.readOpaque(of(tableHpa) + NX_NEXT);
+    }
+
+    /**
+     * Sets a neighbour of a table in the list of split tables.
+     *
+     * @param tableHpa host physical address of the table page
+     * @param previous the one before, or 0
+     * @locking the list's
+     */
+    public static void setNxPrevious(long tableHpa, long previous) {
+        HostWords.setOpaque(of(tableHpa) + NX_PREVIOUS, previous);
+    }
+
+    /**
+     * Sets a neighbour of a table in the list of split tables.
+     *
+     * @param tableHpa host physical address of the table page
+     * @param next the one behind, or 0
+     * @locking the list's
+     */
+    public static void setNxNext(long tableHpa, long next) {
+        HostWords.setOpaque(of(tableHpa) + NX_NEXT, next);
     }
 }

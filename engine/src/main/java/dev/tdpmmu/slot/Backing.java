@@ -4,7 +4,7 @@ import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.memory.FrameRun;
 
 /** What stands behind a slot, and how large its pages are. A value: frames are taken when a slot is added, not before. */
-public sealed interface Backing permits AnonymousBacking, HeldBacking, SyntheticBacking {
+public sealed interface Backing permits AnonymousBacking, HeldBacking, HostBacking, SyntheticBacking {
     /**
      * Returns a backing by fresh, zero frames that the slot alone owns.
      *
@@ -25,6 +25,19 @@ public sealed interface Backing permits AnonymousBacking, HeldBacking, Synthetic
      */
     static Backing held(FrameRun run, long offsetInBytes) {
         return new HeldBacking(run, offsetInBytes);
+    }
+
+    /**
+     * Returns a backing by pages as an operating system has them, which may go away, move or lose the right to be
+     * written while the guest runs.
+     *
+     * @param pages the pages; each slot holds them as long as it lives, whatever the caller does
+     * @param offsetInBytes where in the pages the slot starts, not negative, multiple of 4096
+     * @return the backing
+     * @throws SlotException if the offset is no such number
+     */
+    static Backing host(HostPages pages, long offsetInBytes) {
+        return new HostBacking(pages, offsetInBytes);
     }
 
     /**

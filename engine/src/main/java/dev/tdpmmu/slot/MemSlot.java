@@ -12,7 +12,7 @@ import java.util.EnumSet;
 import java.util.Set;
 
 /**
- * A range of guest frames {@code [baseGfn, endGfn)} and the contiguous host frames behind it.
+ * A range of guest frames {@code [baseGfn, endGfn)} and the host frames behind it: contiguous, or pages of the host.
  *
  * <p>Immutable: a move or a change of flags makes another object, and the old one is then unknown to the VM. Safe for
  * use by many threads.
@@ -27,11 +27,26 @@ public final class MemSlot {
     private final long baseGfn;
     private final long endGfn;
 
-    /** Host address minus guest address, so that a lookup is one addition. */
+    /** Host address minus guest address, so that a lookup is one addition. Means nothing with {@link #hostPages}. */
     private final long hpaMinusGpa;
+
+    /** Pages whose frames need not be contiguous; absent in a linear slot. */
+    private final HostPages hostPages;
+
+    /** Page of the host minus guest frame number. */
+    private final long hostPageMinusGfn;
 
     /** Largest level that backing, congruence and flags allow; the slot's ends may allow less. */
     private final int largestLevel;
+
+    /** Largest level of new leaves: {@link #largestLevel}, or 4 KiB while stores are logged. */
+    private final int faultLevel;
+
+    /** Where stores are logged; {@link DirtyBitmap#NONE} without a log. */
+    private final DirtyBitmap dirtyBitmap;
+
+    private final boolean logsDirty;
+    private final boolean plain;
 
     private final int access;
     private final boolean hasBytes;
@@ -49,7 +64,8 @@ public final class MemSlot {
             long bytes,
             Backing backing,
             SlotFrames frames,
-            Set<SlotFlag> flags) {
+            Set<SlotFlag> flags,
+            DirtyBitmap dirtyBitmap) {
         this.registry = registry;
         this.id = id;
         this.baseGfn = Gfn.of(gpa);
@@ -58,9 +74,15 @@ public final class MemSlot {
         this.frames = frames;
         this.flags = flags;
         this.hpaMinusGpa = frames.hpa() - gpa;
+        this.hostPages = backing instanceof HostBacking host ? host.pages() : null;
+        this.hostPageMinusGfn = backing instanceof HostBacking host ? Gfn.of(host.offsetInBytes()) - baseGfn : 0;
         this.largestLevel = flags.contains(SlotFlag.SMALL_PAGES)
                 ? PagingLevel.L4K
                 : frames.congruentLevel(gpa, backing.pageSize().level());
+        this.logsDirty = flags.contains(SlotFlag.LOG_DIRTY);
+        this.faultLevel = logsDirty ? PagingLevel.L4K : largestLevel;
+        this.dirtyBitmap = dirtyBitmap;
+        this.plain = !logsDirty && isLinear();
         this.access = flags.contains(SlotFlag.READ_ONLY) ? Access.READ | Access.EXECUTE : Access.ALL;
         this.hasBytes = backing.hasBytes();
     }
@@ -74,7 +96,13 @@ public final class MemSlot {
         this.frames = SlotFrames.NONE;
         this.flags = Collections.unmodifiableSet(EnumSet.noneOf(SlotFlag.class));
         this.hpaMinusGpa = 0;
+        this.hostPages = null;
+        this.hostPageMinusGfn = 0;
         this.largestLevel = PagingLevel.L4K;
+        this.faultLevel = PagingLevel.L4K;
+        this.logsDirty = false;
+        this.plain = false;
+        this.dirtyBitmap = DirtyBitmap.NONE;
         this.access = 0;
         this.hasBytes = false;
     }
@@ -101,10 +129,53 @@ public final class MemSlot {
     }
 
     /**
+     * Tells whether the slot's frames are contiguous, so that {@link #hpa} finds them.
+     *
+     * @return false for pages of the host, whose frames {@link #hostPages} tells, and only for a moment
+     */
+    @HotPath
+    public boolean isLinear() {
+        return hostPages == null;
+    }
+
+    /**
+     * Returns the pages behind the slot.
+     *
+     * @return pages, which the slot holds as long as it lives
+     * @throws IllegalStateException at debug level {@code check} if the slot is linear
+     */
+    @HotPath
+    public HostPages hostPages() {
+        if (Debug.CHECK && isLinear()) {
+            throw notSo("slot is linear");
+        }
+        return hostPages;
+    }
+
+    /**
+     * Returns the number that a frame's page has in {@link #hostPages}.
+     *
+     * @param gfn guest frame number in the slot, which is not linear
+     * @return page, 0 to {@link HostPages#pages} - 1
+     * @throws IllegalStateException at debug level {@code check} if the slot is linear
+     */
+    @HotPath
+    public long hostPage(long gfn) {
+        if (Debug.CHECK && isLinear()) {
+            throw notSo("slot is linear");
+        }
+        if (Debug.CHECK && !contains(gfn)) {
+            throw outside(gfn);
+        }
+        return gfn + hostPageMinusGfn;
+    }
+
+    /**
      * Returns the host physical address of a frame's first byte.
      *
-     * @param gfn guest frame number in the slot
+     * @param gfn guest frame number in the slot, which is linear
      * @return bytes, multiple of 4096
+     * @throws IllegalStateException at debug level {@code check} if the slot is not linear
      * @kvm __gfn_to_hva_memslot and what follows it
      */
     @HotPath
@@ -112,13 +183,16 @@ public final class MemSlot {
         if (Debug.CHECK && !contains(gfn)) {
             throw outside(gfn);
         }
+        if (Debug.CHECK && !isLinear()) {
+            throw notSo("slot is not linear");
+        }
         return Gfn.toGpa(gfn) + hpaMinusGpa;
     }
 
     /**
-     * Returns the level of the largest leaf that may map a frame: bounded by the backing's pages, by the flag {@link
-     * SlotFlag#SMALL_PAGES}, by whether guest and host blocks start together, and by the slot's ends, since a leaf must
-     * not map what is outside the slot.
+     * Returns the level of the largest leaf that may map a frame: bounded by the backing's pages, by the flags {@link
+     * SlotFlag#SMALL_PAGES} and {@link SlotFlag#LOG_DIRTY}, by whether guest and host blocks start together, and by the
+     * slot's ends, since a leaf must not map what is outside the slot.
      *
      * @param gfn guest frame number in the slot
      * @return 1, 2 or 3
@@ -129,7 +203,22 @@ public final class MemSlot {
         if (Debug.CHECK && !contains(gfn)) {
             throw outside(gfn);
         }
-        int level = largestLevel;
+        return levelWithin(gfn, faultLevel);
+    }
+
+    /**
+     * Returns the level of the largest leaf that may map a frame when stores are not logged any more.
+     *
+     * @param gfn guest frame number in the slot
+     * @return 1, 2 or 3
+     */
+    public int recoveryLevel(long gfn) {
+        return levelWithin(gfn, largestLevel);
+    }
+
+    @HotPath
+    private int levelWithin(long gfn, int largest) {
+        int level = largest;
         while (level > PagingLevel.L4K) {
             long blockGfn = Gfn.alignDown(gfn, level);
             if (blockGfn >= baseGfn && blockGfn + PagingLevel.pages(level) <= endGfn) {
@@ -158,6 +247,37 @@ public final class MemSlot {
     @HotPath
     public boolean isReadOnly() {
         return (access & Access.WRITE) == 0;
+    }
+
+    /**
+     * Tells whether stores to the slot's pages are logged.
+     *
+     * @return whether the slot has {@link SlotFlag#LOG_DIRTY}
+     */
+    @HotPath
+    public boolean logsDirty() {
+        return logsDirty;
+    }
+
+    /**
+     * Tells whether nothing but the slot's addresses and flags decides how a page of it is mapped.
+     *
+     * @return whether frames are contiguous and stores are not logged
+     */
+    @HotPath
+    public boolean isPlain() {
+        return plain;
+    }
+
+    /**
+     * Returns where stores are logged that go to no vCPU's ring.
+     *
+     * @return bitmap by page of the slot, {@link DirtyBitmap#NONE} without a log; alive inside the epoch in which the
+     *     slot was found
+     */
+    @HotPath
+    public DirtyBitmap dirtyBitmap() {
+        return dirtyBitmap;
     }
 
     /**
@@ -246,6 +366,17 @@ public final class MemSlot {
         return backing;
     }
 
+    /**
+     * Forgets the content of frames, which read as zero then, and returns their memory where the operating system takes
+     * it. For slots with an anonymous backing alone.
+     *
+     * @param gfn first frame
+     * @param count frames, all in the slot
+     */
+    public void discard(long gfn, long count) {
+        frames.discard(hpa(gfn), Gfn.toGpa(count));
+    }
+
     /** Largest level anywhere in the slot if its ends allow it. */
     int largestLevel() {
         return largestLevel;
@@ -257,6 +388,10 @@ public final class MemSlot {
 
     boolean belongsTo(SlotRegistry other) {
         return registry == other;
+    }
+
+    private IllegalStateException notSo(String what) {
+        return new IllegalStateException(what + ": slot=" + this);
     }
 
     private IllegalArgumentException outside(long gfn) {

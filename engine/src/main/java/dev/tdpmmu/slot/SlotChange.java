@@ -74,12 +74,33 @@ public final class SlotChange {
     }
 
     /**
+     * Tells whether stores to the slot are logged from now on and were not before.
+     *
+     * @return whether the log was switched on
+     */
+    public boolean startsLog() {
+        return newSlot.logsDirty() && !oldSlot.logsDirty();
+    }
+
+    /**
+     * Tells whether stores to the slot were logged and are not any more, while the slot lives on.
+     *
+     * @return whether the log was switched off
+     */
+    public boolean stopsLog() {
+        return kind == Kind.CHANGE_FLAGS && oldSlot.logsDirty() && !newSlot.logsDirty();
+    }
+
+    /**
      * Says that nobody can reach the old slot's frames through this VM any more: mappings are gone, a grace period has
-     * passed. Releases the frames of a removed slot; does nothing for other changes and in a second call.
+     * passed. Releases the frames of a removed slot, and the bitmap of a log that was switched off; does nothing for
+     * other changes and in a second call.
      */
     public void complete() {
         if (kind == Kind.REMOVE) {
             registry.release(this);
+        } else if (stopsLog()) {
+            oldSlot.dirtyBitmap().release();
         }
     }
 

@@ -22,18 +22,26 @@ final class SlotFrames {
 
     private final long hpa;
 
-    /** Absent for frames without bytes. Immutable. */
+    /** Absent for frames without bytes and for pages of the host. Immutable. */
     private final FrameRun run;
+
+    /** Absent where frames are contiguous. Immutable. */
+    private final HostPages pages;
 
     private final AtomicBoolean released = new AtomicBoolean();
 
-    private SlotFrames(long hpa, FrameRun run) {
+    private SlotFrames(long hpa, FrameRun run, HostPages pages) {
         this.hpa = hpa;
         this.run = run;
+        this.pages = pages;
+    }
+
+    private SlotFrames(long hpa, FrameRun run) {
+        this(hpa, run, null);
     }
 
     private SlotFrames(long hpa) {
-        this(hpa, null);
+        this(hpa, null, null);
     }
 
     /**
@@ -51,6 +59,7 @@ final class SlotFrames {
         return switch (backing) {
             case AnonymousBacking anonymous -> allocate(anonymous, gpa, bytes, config, frames);
             case HeldBacking held -> hold(held, bytes, config);
+            case HostBacking host -> hold(host, bytes, config);
             case SyntheticBacking synthetic -> number(synthetic, gpa, bytes, config);
         };
     }
@@ -87,6 +96,22 @@ final class SlotFrames {
                     Reason.BACKING_RELEASED, "backing is released: hpa=0x" + Long.toHexString(run.hpa()));
         }
         return new SlotFrames(run.hpa() + backing.offsetInBytes(), run);
+    }
+
+    private static SlotFrames hold(HostBacking backing, long bytes, VmConfig config) {
+        HostPages pages = backing.pages();
+        // A page may move to any frame later, when it is too late to refuse the slot.
+        checkReach(HostMemory.SIZE, config);
+        if (bytes > pages.bytes() - backing.offsetInBytes()) {
+            throw new SlotException(
+                    Reason.BACKING_TOO_SMALL,
+                    "backing ends before the slot: bytes=" + bytes + ", backingBytes=" + pages.bytes()
+                            + ", offsetInBytes=" + backing.offsetInBytes());
+        }
+        if (!pages.tryRetain()) {
+            throw new SlotException(Reason.BACKING_RELEASED, "backing is released: " + pages);
+        }
+        return new SlotFrames(0, null, pages);
     }
 
     /** Numbers frames by guest address, so that slots have frames of their own and every block can be huge. */
@@ -132,7 +157,7 @@ final class SlotFrames {
         return backing instanceof SyntheticBacking synthetic ? number(synthetic, gpa, bytes, config) : this;
     }
 
-    /** First byte of the slot's first frame. */
+    /** First byte of the slot's first frame, where frames are contiguous; else 0. */
     long hpa() {
         return hpa;
     }
@@ -146,10 +171,20 @@ final class SlotFrames {
         return level;
     }
 
+    /** Forgets the content of a part of the frames. */
+    void discard(long partHpa, long bytes) {
+        run.discard(partHpa - run.hpa(), bytes);
+    }
+
     /** Lets the frames go, once. */
     void release() {
-        if (run != null && released.compareAndSet(false, true)) {
+        if (!released.compareAndSet(false, true)) {
+            return;
+        }
+        if (run != null) {
             run.release();
+        } else if (pages != null) {
+            pages.release();
         }
     }
 }

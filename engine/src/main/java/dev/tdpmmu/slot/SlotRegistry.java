@@ -5,6 +5,7 @@ import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.GuardedBy;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.RequiresLock;
+import dev.tdpmmu.config.DirtyTracking;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.FrameAllocator;
@@ -106,8 +107,10 @@ public final class SlotRegistry {
 
         SlotFrames held = SlotFrames.take(backing, gpa, bytes, config, frames);
         MemSlot slot = MemSlot.NONE;
+        DirtyBitmap bitmap = DirtyBitmap.NONE;
         try {
-            MemSlot added = new MemSlot(this, id, gpa, bytes, backing, held, ownFlags);
+            bitmap = newBitmap(ownFlags, bytes);
+            MemSlot added = new MemSlot(this, id, gpa, bytes, backing, held, ownFlags, bitmap);
             SlotChange change = new SlotChange(this, SlotChange.Kind.ADD, MemSlot.NONE, added);
             publish(before.with(added, before.generation() + 1));
             slot = added;
@@ -115,9 +118,21 @@ public final class SlotRegistry {
         } finally {
             // The heap may be exhausted between taking the frames and publishing; they would then have no owner.
             if (!slot.exists()) {
+                bitmap.release();
                 held.release();
             }
         }
+    }
+
+    private DirtyBitmap newBitmap(Set<SlotFlag> flags, long bytes) {
+        if (!flags.contains(SlotFlag.LOG_DIRTY)) {
+            return DirtyBitmap.NONE;
+        }
+        DirtyBitmap bitmap = new DirtyBitmap(frames, bytes >>> Gfn.PAGE_SHIFT);
+        if (config.dirtyLog().tracking() == DirtyTracking.INITIALLY_SET) {
+            bitmap.fill();
+        }
+        return bitmap;
     }
 
     /**
@@ -155,7 +170,8 @@ public final class SlotRegistry {
         checkPlace(before, newGpa, slot.bytes(), slot);
 
         SlotFrames held = slot.frames().at(slot.backing(), newGpa, slot.bytes(), config);
-        MemSlot moved = new MemSlot(this, slot.id(), newGpa, slot.bytes(), slot.backing(), held, slot.flags());
+        MemSlot moved = new MemSlot(
+                this, slot.id(), newGpa, slot.bytes(), slot.backing(), held, slot.flags(), slot.dirtyBitmap());
         return replace(before, SlotChange.Kind.MOVE, slot, moved);
     }
 
@@ -167,6 +183,7 @@ public final class SlotRegistry {
      *     now
      * @return the change, which needs a zap if large leaves became forbidden
      * @throws SlotException if the slot is not live or not of this VM, or if a flag cannot change
+     * @throws dev.tdpmmu.memory.MemoryCapExceededException if a dirty bitmap does not fit under the VM's cap
      * @throws IllegalStateException if the registry is closed
      */
     @RequiresLock("slots")
@@ -179,8 +196,10 @@ public final class SlotRegistry {
                     "flag is fixed for the life of a slot: flag=READ_ONLY, wanted=" + ownFlags + ", slot=" + slot);
         }
 
+        boolean keepsLog = slot.logsDirty() && ownFlags.contains(SlotFlag.LOG_DIRTY);
+        DirtyBitmap bitmap = keepsLog ? slot.dirtyBitmap() : newBitmap(ownFlags, slot.bytes());
         MemSlot changed =
-                new MemSlot(this, slot.id(), slot.gpa(), slot.bytes(), slot.backing(), slot.frames(), ownFlags);
+                new MemSlot(this, slot.id(), slot.gpa(), slot.bytes(), slot.backing(), slot.frames(), ownFlags, bitmap);
         return replace(before, SlotChange.Kind.CHANGE_FLAGS, slot, changed);
     }
 
@@ -204,6 +223,7 @@ public final class SlotRegistry {
         MemSlots before = current;
         publish(MemSlots.empty(before.generation() + 1));
         for (MemSlot slot : before.asList()) {
+            slot.dirtyBitmap().release();
             slot.frames().release();
         }
         for (SlotChange change : waiting) {
@@ -214,6 +234,7 @@ public final class SlotRegistry {
     /** Lets go of the frames of a removed slot, once; a completion may meet {@link #close} here. */
     void release(SlotChange removal) {
         waiting.remove(removal);
+        removal.oldSlot().dirtyBitmap().release();
         removal.oldSlot().frames().release();
     }
 

@@ -4,6 +4,8 @@ import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.memory.Interleave;
+import dev.tdpmmu.trace.LockWaitEvent;
+import dev.tdpmmu.trace.Trace;
 
 /**
  * The lock that protects the shape of a VM's page tables, under one of three policies.
@@ -73,8 +75,10 @@ public abstract sealed class MmuLock permits ParallelMmuLock, StampedMmuLock {
         if (mode == LockMode.SHARED) {
             enterShared(slot);
         } else {
+            LockWaitEvent event = Trace.beginLockWait();
             slot.keepStamp(gate.lockExclusive());
             awaitSharedHolders();
+            Trace.endLockWait(event, LockMode.EXCLUSIVE);
             slot.enter(ReaderSlot.WALKING);
         }
     }

@@ -2,6 +2,8 @@ package dev.tdpmmu.sync;
 
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.memory.HostWords;
+import dev.tdpmmu.trace.LockWaitEvent;
+import dev.tdpmmu.trace.Trace;
 
 /**
  * The policy {@link dev.tdpmmu.config.LockPolicy#PARALLEL}: shared holders announce themselves in their own reader
@@ -56,7 +58,9 @@ final class ParallelMmuLock extends MmuLock {
     private void enterBehindExclusive(ReaderSlot slot) {
         slot.leave(ReaderSlot.HANDLING);
         slot.count(Counter.LOCK_WAITS, 1);
+        LockWaitEvent event = Trace.beginLockWait();
         long stamp = gate.lockSharedFairly();
+        Trace.endLockWait(event, LockMode.SHARED);
         // While we hold the stamp no writer is inside; one that comes later scans the slots and finds us.
         slot.enter(ReaderSlot.FAULTING);
         gate.unlockShared(stamp);

@@ -41,6 +41,23 @@ public final class RankedLock {
         }
     }
 
+    /**
+     * Takes the lock if it is free.
+     *
+     * @return whether the caller holds it now
+     */
+    public boolean tryLock() {
+        LockDep.acquire(rank, LockMode.EXCLUSIVE);
+        Interleave.step();
+        long taken = lock.tryWriteLock();
+        if (taken == 0) {
+            LockDep.release(rank, LockMode.EXCLUSIVE);
+            return false;
+        }
+        stamp = taken;
+        return true;
+    }
+
     /** Gives the lock back. */
     public void unlock() {
         lock.unlockWrite(stamp);

@@ -2,6 +2,8 @@ package dev.tdpmmu.sync;
 
 import dev.tdpmmu.memory.TableHeaders;
 import dev.tdpmmu.memory.TablePool;
+import dev.tdpmmu.trace.GracePeriodEvent;
+import dev.tdpmmu.trace.Trace;
 import java.lang.invoke.VarHandle;
 import java.time.Duration;
 import java.util.concurrent.atomic.AtomicLong;
@@ -165,12 +167,14 @@ public final class RcuDomain {
      */
     public void synchronize() {
         LockDep.assertNoneHeldFrom(LockRank.MMU);
+        GracePeriodEvent event = Trace.beginGracePeriod();
         long epoch = slots.advanceEpoch();
         gracePeriods.incrementAndGet();
         Waiting waiting = new Waiting();
         while (slots.findReaderUpTo(epoch) != null) {
             waiting.once();
         }
+        Trace.endGracePeriod(event, "synchronize");
     }
 
     /**
@@ -197,6 +201,7 @@ public final class RcuDomain {
      */
     public void barrier() {
         LockDep.assertNoneHeldFrom(LockRank.MMU);
+        GracePeriodEvent event = Trace.beginGracePeriod();
         long target = retiredPages.get();
         Waiting waiting = new Waiting();
         while (reclaimedPages.get() - target < 0) {
@@ -204,6 +209,7 @@ public final class RcuDomain {
                 waiting.once();
             }
         }
+        Trace.endGracePeriod(event, "barrier");
     }
 
     /**
@@ -236,6 +242,9 @@ public final class RcuDomain {
             queue.poll();
             returned += returnPages(batch);
             batch = queue.peek();
+        }
+        if (returned > 0) {
+            Trace.reclaimed(returned, pendingPages());
         }
         oldestSince = batch == null ? 0 : returned > 0 || oldestSince == 0 ? System.nanoTime() : oldestSince;
         return returned;

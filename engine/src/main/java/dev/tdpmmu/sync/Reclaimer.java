@@ -1,5 +1,6 @@
 package dev.tdpmmu.sync;
 
+import dev.tdpmmu.trace.Trace;
 import java.lang.System.Logger.Level;
 import org.agrona.concurrent.Agent;
 import org.agrona.concurrent.AgentRunner;
@@ -52,7 +53,9 @@ public final class Reclaimer implements Agent, AutoCloseable {
         int returned = domain.reclaim();
         boolean stalled = domain.isStalled();
         if (stalled && !stallReported) {
-            LOG.log(Level.WARNING, domain.stallReport().toString());
+            StallReport report = domain.stallReport();
+            LOG.log(Level.WARNING, report.toString());
+            Trace.stalled(report.readerName(), report.waited().toNanos(), report.retiredPages());
         }
         stallReported = stalled;
         return returned;

@@ -1,6 +1,8 @@
 package dev.tdpmmu.sync;
 
 import dev.tdpmmu.base.HotPath;
+import dev.tdpmmu.trace.LockWaitEvent;
+import dev.tdpmmu.trace.Trace;
 
 /**
  * The policies {@link dev.tdpmmu.config.LockPolicy#STAMPED} and {@link dev.tdpmmu.config.LockPolicy#EXCLUSIVE}: faults
@@ -46,7 +48,10 @@ final class StampedMmuLock extends MmuLock {
             return stamp;
         }
         slot.count(Counter.LOCK_WAITS, 1);
-        return gate.lockSharedFairly();
+        LockWaitEvent event = Trace.beginLockWait();
+        stamp = gate.lockSharedFairly();
+        Trace.endLockWait(event, LockMode.SHARED);
+        return stamp;
     }
 
     @Override
