@@ -21,7 +21,11 @@ public final class GuestAccessException extends IllegalStateException {
         /** Instructions cannot be fetched from a device. */
         FETCH_FROM_MMIO,
         /** A device cannot do a compare-and-set. */
-        ATOMIC_ON_MMIO
+        ATOMIC_ON_MMIO,
+        /** The host allows no stores to the page. */
+        HOST_READ_ONLY,
+        /** The vCPU's dirty ring is full and it has no handler for that; do the access again after a reset. */
+        DIRTY_RING_FULL
     }
 
     /** Why. */

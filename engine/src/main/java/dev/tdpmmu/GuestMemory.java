@@ -3,6 +3,8 @@ package dev.tdpmmu;
 import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.memory.GuestBytes;
+import dev.tdpmmu.slot.HostFaultResult;
+import dev.tdpmmu.slot.HostPageWord;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Objects;
@@ -12,14 +14,24 @@ import java.util.Objects;
  * faults.
  *
  * <p>Accesses stay within one slot. Unlike a vCPU, a device may write to a read-only slot: that is how a ROM gets its
- * content. Safe for use by many threads. An access that races with the removal of its slot is done before it or throws;
- * the frames stay alive while it runs.
+ * content. What it writes to a slot whose stores are logged is logged, in the slot's bitmap. Safe for use by many
+ * threads. An access that races with the removal of its slot is done before it or throws; the frames stay alive while
+ * it runs.
+ *
+ * <p>On pages of the host ({@link dev.tdpmmu.slot.HostPages}) an access is done page by page, and makes the pages
+ * present.
  */
 public final class GuestMemory {
     private final Vm vm;
 
     GuestMemory(Vm vm) {
         this.vm = vm;
+    }
+
+    /** What is done to the bytes of one access that lie in one frame. */
+    private interface OnBytes {
+        /** Does it, inside the epoch that keeps the frame alive. */
+        long apply(long hpa);
     }
 
     /**
@@ -29,12 +41,7 @@ public final class GuestMemory {
      * @return the byte
      */
     public byte getByte(long gpa) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            return GuestBytes.getByte(begin(reader, gpa, Byte.BYTES, Access.READ));
-        } finally {
-            vm.giveReader(reader);
-        }
+        return (byte) load(gpa, Byte.BYTES);
     }
 
     /**
@@ -44,12 +51,7 @@ public final class GuestMemory {
      * @return the value
      */
     public int getInt(long gpa) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            return GuestBytes.getInt(begin(reader, gpa, Integer.BYTES, Access.READ));
-        } finally {
-            vm.giveReader(reader);
-        }
+        return (int) load(gpa, Integer.BYTES);
     }
 
     /**
@@ -59,12 +61,7 @@ public final class GuestMemory {
      * @return the value
      */
     public long getLong(long gpa) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            return GuestBytes.getLong(begin(reader, gpa, Long.BYTES, Access.READ));
-        } finally {
-            vm.giveReader(reader);
-        }
+        return load(gpa, Long.BYTES);
     }
 
     /**
@@ -74,12 +71,7 @@ public final class GuestMemory {
      * @param value the byte
      */
     public void putByte(long gpa, byte value) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            GuestBytes.putByte(begin(reader, gpa, Byte.BYTES, Access.WRITE), value);
-        } finally {
-            vm.giveReader(reader);
-        }
+        store(gpa, Byte.BYTES, value);
     }
 
     /**
@@ -89,12 +81,7 @@ public final class GuestMemory {
      * @param value the value
      */
     public void putInt(long gpa, int value) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            GuestBytes.putInt(begin(reader, gpa, Integer.BYTES, Access.WRITE), value);
-        } finally {
-            vm.giveReader(reader);
-        }
+        store(gpa, Integer.BYTES, value);
     }
 
     /**
@@ -104,12 +91,61 @@ public final class GuestMemory {
      * @param value the value
      */
     public void putLong(long gpa, long value) {
-        ReaderSlot reader = vm.takeReader();
-        try {
-            GuestBytes.putLong(begin(reader, gpa, Long.BYTES, Access.WRITE), value);
-        } finally {
-            vm.giveReader(reader);
+        store(gpa, Long.BYTES, value);
+    }
+
+    private long load(long gpa, int bytes) {
+        if (isSplit(gpa, bytes)) {
+            byte[] buffer = new byte[bytes];
+            read(gpa, buffer, 0, bytes);
+            return fromBytes(buffer);
         }
+        return access(gpa, bytes, Access.READ, hpa -> switch (bytes) {
+            case Byte.BYTES -> GuestBytes.getByte(hpa);
+            case Short.BYTES -> GuestBytes.getShort(hpa);
+            case Integer.BYTES -> GuestBytes.getInt(hpa);
+            default -> GuestBytes.getLong(hpa);
+        });
+    }
+
+    /** Stores 1, 2, 4 or 8 bytes. */
+    void store(long gpa, int bytes, long value) {
+        if (isSplit(gpa, bytes)) {
+            byte[] buffer = new byte[bytes];
+            for (int i = 0; i < bytes; i++) {
+                buffer[i] = (byte) (value >>> (i * Byte.SIZE));
+            }
+            write(gpa, buffer, 0, bytes);
+            return;
+        }
+        access(gpa, bytes, Access.WRITE, hpa -> {
+            switch (bytes) {
+                case Byte.BYTES -> GuestBytes.putByte(hpa, (byte) value);
+                case Short.BYTES -> GuestBytes.putShort(hpa, (short) value);
+                case Integer.BYTES -> GuestBytes.putInt(hpa, (int) value);
+                default -> GuestBytes.putLong(hpa, value);
+            }
+            return 0;
+        });
+    }
+
+    /** Replaces 4 or 8 aligned bytes if they have the expected value. */
+    boolean compareAndSet(long gpa, int bytes, long expected, long value) {
+        return access(gpa, bytes, Access.WRITE, hpa -> {
+                    boolean replaced = bytes == Integer.BYTES
+                            ? GuestBytes.compareAndSetInt(hpa, (int) expected, (int) value)
+                            : GuestBytes.compareAndSetLong(hpa, expected, value);
+                    return replaced ? 1 : 0;
+                })
+                != 0;
+    }
+
+    private static long fromBytes(byte[] buffer) {
+        long value = 0;
+        for (int i = 0; i < buffer.length; i++) {
+            value |= (buffer[i] & 0xffL) << (i * Byte.SIZE);
+        }
+        return value;
     }
 
     /**
@@ -122,12 +158,7 @@ public final class GuestMemory {
      */
     public void read(long gpa, byte[] target, int offset, int length) {
         Objects.checkFromIndexSize(offset, length, target.length);
-        ReaderSlot reader = vm.takeReader();
-        try {
-            GuestBytes.copyOut(begin(reader, gpa, length, Access.READ), target, offset, length);
-        } finally {
-            vm.giveReader(reader);
-        }
+        copy(gpa, length, Access.READ, (hpa, done, part) -> GuestBytes.copyOut(hpa, target, offset + done, part));
     }
 
     /**
@@ -140,22 +171,81 @@ public final class GuestMemory {
      */
     public void write(long gpa, byte[] source, int offset, int length) {
         Objects.checkFromIndexSize(offset, length, source.length);
+        copy(gpa, length, Access.WRITE, (hpa, done, part) -> GuestBytes.copyIn(hpa, source, offset + done, part));
+    }
+
+    /** What is done to a part of a copy. */
+    private interface OnPart {
+        /** Copies {@code part} bytes, {@code done} bytes behind the first. */
+        void apply(long hpa, int done, int part);
+    }
+
+    private void copy(long gpa, int length, int access, OnPart part) {
+        if (isContiguous(gpa)) {
+            access(gpa, length, access, hpa -> {
+                part.apply(hpa, 0, length);
+                return 0;
+            });
+            return;
+        }
+        int done = 0;
+        while (done < length) {
+            int soFar = done;
+            long at = gpa + done;
+            int bytes = (int) Math.min(length - done, Gfn.PAGE_SIZE - (at & Gfn.PAGE_OFFSET_MASK));
+            access(at, bytes, access, hpa -> {
+                part.apply(hpa, soFar, bytes);
+                return 0;
+            });
+            done += bytes;
+        }
+    }
+
+    /** Whether bytes of one access may lie in frames that are not neighbours. */
+    private boolean isSplit(long gpa, int bytes) {
+        return (gpa & Gfn.PAGE_OFFSET_MASK) > Gfn.PAGE_SIZE - bytes && !isContiguous(gpa);
+    }
+
+    /** Whether the slot's frames are neighbours; one without bytes counts as such, since the access itself will say so. */
+    private boolean isContiguous(long gpa) {
+        MemSlot slot = find(gpa);
+        return !slot.exists() || slot.isLinear();
+    }
+
+    private MemSlot find(long gpa) {
+        return gpa < 0 ? MemSlot.NONE : vm.slots().current().find(Gfn.of(gpa));
+    }
+
+    /**
+     * Does one access in an epoch. The slots are read inside it: a slot that is removed later gives its frames back
+     * only after a grace period, so they outlive the access. A store is logged after it was made: a mark that comes
+     * first could be harvested, and the page copied, before the bytes are there.
+     */
+    private long access(long gpa, int length, int access, OnBytes action) {
         ReaderSlot reader = vm.takeReader();
         try {
-            GuestBytes.copyIn(begin(reader, gpa, length, Access.WRITE), source, offset, length);
+            while (true) {
+                reader.enter(ReaderSlot.WALKING);
+                vm.checkOpen();
+                MemSlot slot = find(gpa);
+                check(slot, gpa, length, access);
+                long hpa = slot.isLinear() ? slot.hpa(Gfn.of(gpa)) : hostFrame(slot, gpa, access);
+                if (hpa >= 0) {
+                    long result = action.apply(hpa | gpa & Gfn.PAGE_OFFSET_MASK);
+                    if (access == Access.WRITE) {
+                        DirtyLogging.markStore(slot, gpa, length);
+                    }
+                    return result;
+                }
+                reader.leave(ReaderSlot.OUTSIDE);
+                faultIn(slot, gpa, access);
+            }
         } finally {
             vm.giveReader(reader);
         }
     }
 
-    /**
-     * Enters an epoch and finds the bytes. The slots are read inside it: a slot that is removed later gives its frames
-     * back only after a grace period, so they outlive the access.
-     */
-    private long begin(ReaderSlot reader, long gpa, int length, int access) {
-        reader.enter(ReaderSlot.WALKING);
-        vm.checkOpen();
-        MemSlot slot = gpa < 0 ? MemSlot.NONE : vm.slots().current().find(Gfn.of(gpa));
+    private static void check(MemSlot slot, long gpa, int length, int access) {
         if (!slot.exists() || gpa + length > slot.gpa() + slot.bytes()) {
             throw new GuestAccessException(
                     GuestAccessException.Reason.NO_SLOT, gpa, access, ", bytes=" + length + ", slot=" + slot);
@@ -163,6 +253,19 @@ public final class GuestMemory {
         if (!slot.hasBytes()) {
             throw new GuestAccessException(GuestAccessException.Reason.NO_BYTES, gpa, access);
         }
-        return slot.hpa(Gfn.of(gpa)) | gpa & Gfn.PAGE_OFFSET_MASK;
+    }
+
+    /** The frame of a page of the host, or -1 if the host has to be asked for one first. */
+    private static long hostFrame(MemSlot slot, long gpa, int access) {
+        long word = slot.hostPages().word(slot.hostPage(Gfn.of(gpa)));
+        boolean usable = access == Access.WRITE ? HostPageWord.isWritable(word) : HostPageWord.isPresent(word);
+        return usable ? HostPageWord.hpa(word) : -1;
+    }
+
+    private static void faultIn(MemSlot slot, long gpa, int access) {
+        HostFaultResult result = slot.hostPages().faultIn(slot.hostPage(Gfn.of(gpa)), access == Access.WRITE);
+        if (result == HostFaultResult.PROTECTED) {
+            throw new GuestAccessException(GuestAccessException.Reason.HOST_READ_ONLY, gpa, access);
+        }
     }
 }

@@ -9,6 +9,8 @@ import dev.tdpmmu.memory.WordBlocks;
 import dev.tdpmmu.mmu.RemoteTlb;
 import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.ReaderSlots;
+import dev.tdpmmu.trace.FlushEvent;
+import dev.tdpmmu.trace.Trace;
 import java.lang.ref.Cleaner;
 import java.util.concurrent.atomic.LongAdder;
 
@@ -100,9 +102,12 @@ final class TlbShootdown implements RemoteTlb {
         if (HostWords.readVolatile(address + COMPLETED) - ticket >= 0) {
             // A later flush has waited for all vCPUs since our number was visible: its wait was ours.
             coalesced.increment();
+            Trace.endFlush(Trace.beginFlush(), startGfn, endGfn, true);
             return;
         }
+        FlushEvent event = Trace.beginFlush();
         awaitVcpus(ticket);
+        Trace.endFlush(event, startGfn, endGfn, false);
         raiseCompleted(ticket);
         completed.increment();
     }

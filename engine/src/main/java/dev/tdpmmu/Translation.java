@@ -1,6 +1,11 @@
 package dev.tdpmmu;
 
+import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.config.PageSize;
+import dev.tdpmmu.mmu.TdpMmu;
+import dev.tdpmmu.mmu.TdpRoot;
+import dev.tdpmmu.spte.SpteFormat;
+import java.util.Optional;
 
 /**
  * Where a guest physical address is mapped now.
@@ -22,4 +27,34 @@ public record Translation(
         boolean writable,
         boolean executable,
         boolean accessed,
-        boolean dirty) {}
+        boolean dirty) {
+    /** Reads the mapping of an address, inside an epoch. */
+    static Optional<Translation> find(TdpMmu mmu, long gpa) {
+        for (TdpRoot root : mmu.roots().roots()) {
+            if (!root.isInvalid()) {
+                return find(mmu, root, gpa);
+            }
+        }
+        return Optional.empty();
+    }
+
+    private static Optional<Translation> find(TdpMmu mmu, TdpRoot root, long gpa) {
+        SpteFormat format = mmu.format();
+        long[] sptes = new long[root.level() + 1];
+        int level = mmu.walk().read(root, Gfn.of(gpa), sptes);
+        long spte = sptes[level];
+        if (!format.isLeaf(spte, level)) {
+            return Optional.empty();
+        }
+        PageSize pageSize = PageSize.values()[level - 1];
+        return Optional.of(new Translation(
+                gpa,
+                format.address(spte) | gpa & (pageSize.bytes() - 1),
+                pageSize,
+                format.isReadable(spte),
+                format.isWritable(spte),
+                format.isExecutable(spte),
+                format.isAccessed(spte),
+                format.isDirty(spte)));
+    }
+}

@@ -6,6 +6,7 @@ import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.hardware.Tlb;
 import dev.tdpmmu.memory.GuestBytes;
 import dev.tdpmmu.memory.HostWords;
+import dev.tdpmmu.slot.DirtyRingConsumer;
 import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Objects;
 
@@ -407,7 +408,7 @@ public final class Vcpu implements AutoCloseable {
         VcpuRun.checkAligned(gpa, Integer.BYTES, Access.WRITE);
         long hpa = beginWrite(gpa);
         if (hpa < 0) {
-            throw run.atomicOnMmio(gpa, Integer.BYTES);
+            return run.compareAndSetEmulated(gpa, Integer.BYTES, expected, value);
         }
         boolean replaced = GuestBytes.compareAndSetInt(hpa, expected, value);
         end();
@@ -427,7 +428,7 @@ public final class Vcpu implements AutoCloseable {
         VcpuRun.checkAligned(gpa, Long.BYTES, Access.WRITE);
         long hpa = beginWrite(gpa);
         if (hpa < 0) {
-            throw run.atomicOnMmio(gpa, Long.BYTES);
+            return run.compareAndSetEmulated(gpa, Long.BYTES, expected, value);
         }
         boolean replaced = GuestBytes.compareAndSetLong(hpa, expected, value);
         end();
@@ -501,10 +502,11 @@ public final class Vcpu implements AutoCloseable {
             int part = (int) Math.min(length - done, Gfn.PAGE_SIZE - (at & Gfn.PAGE_OFFSET_MASK));
             long hpa = beginWrite(at);
             if (hpa < 0) {
-                throw run.bulkOnMmio(at, Access.WRITE);
+                run.writeEmulated(at, source, offset + done, part);
+            } else {
+                GuestBytes.copyIn(hpa, source, offset + done, part);
+                end();
             }
-            GuestBytes.copyIn(hpa, source, offset + done, part);
-            end();
             done += part;
         }
     }
@@ -556,6 +558,30 @@ public final class Vcpu implements AutoCloseable {
      */
     public void observe(FaultObserver observer) {
         run.observer = observer;
+    }
+
+    /**
+     * Hands out what this vCPU has stored to since the last call, if the VM logs in rings. The pages are logged again
+     * only after {@link Vm#resetDirtyRings}.
+     *
+     * @param consumer told of each page
+     * @param max most pages to hand out, not negative
+     * @return how many were
+     * @locking one thread at a time; this vCPU may run meanwhile
+     */
+    public int collectDirty(DirtyRingConsumer consumer, int max) {
+        return run.openRing().collect(consumer, max);
+    }
+
+    /**
+     * Sets who makes room when this vCPU's ring is full. Without a handler the access that finds it full throws a
+     * {@link GuestAccessException}, and may be done again after a reset.
+     *
+     * @param handler called on this vCPU's thread, outside every section; collects and resets, or waits until somebody
+     *     else has; null for nobody
+     */
+    public void onDirtyRingFull(Runnable handler) {
+        run.onDirtyRingFull(handler);
     }
 
     /**

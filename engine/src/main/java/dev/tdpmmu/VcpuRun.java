@@ -6,6 +6,7 @@ import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.hardware.ExitQualification;
 import dev.tdpmmu.hardware.HardwareWalker;
 import dev.tdpmmu.hardware.NptErrorCode;
+import dev.tdpmmu.hardware.PmlBuffer;
 import dev.tdpmmu.hardware.Tlb;
 import dev.tdpmmu.hardware.WalkResult;
 import dev.tdpmmu.memory.HostMemory;
@@ -16,6 +17,7 @@ import dev.tdpmmu.memory.TablePool;
 import dev.tdpmmu.mmu.FaultHandler;
 import dev.tdpmmu.mmu.FaultResult;
 import dev.tdpmmu.mmu.VcpuMmu;
+import dev.tdpmmu.slot.DirtyRing;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
@@ -36,6 +38,8 @@ final class VcpuRun {
     private final FaultHandler faults;
     private final HardwareWalker walker;
     private final TlbShootdown shootdown;
+    private final DirtyLogging dirty;
+    private final DirtyRing ring;
     private final boolean ept;
     private final long addressLimit;
     private final WalkResult walk = new WalkResult();
@@ -56,6 +60,15 @@ final class VcpuRun {
     private long rootPointer;
     private boolean closed;
 
+    /**
+     * The hardware's log of stores; absent until stores were logged for the first time. Read by who collects: a log
+     * that it does not see yet is empty, since its maker acknowledges the flush that comes with the switch only after.
+     */
+    private volatile PmlBuffer log;
+
+    private boolean hardwareLogs;
+    private Runnable ringFullHandler;
+
     /** Whether the last thing this vCPU wanted was memory that was not there. */
     private boolean starved;
 
@@ -64,6 +77,8 @@ final class VcpuRun {
         this.mmu = mmu;
         this.walker = walker;
         this.shootdown = shootdown;
+        this.dirty = vm.dirtyLogging();
+        this.ring = mmu.ring();
         this.slot = mmu.slot();
         this.faults = vm.mmu().faults();
         this.ept = vm.config().pagingMode().isEpt();
@@ -72,6 +87,7 @@ final class VcpuRun {
         // What the slot's last owner acknowledged, or 0, may count as later than a flush to come once the sequence
         // has wrapped: that flush would not wait for us.
         slot.acknowledge(seenSequence);
+        followLogSwitch();
     }
 
     /**
@@ -127,10 +143,21 @@ final class VcpuRun {
         }
     }
 
-    private long run(long gpa, int access) {
+    /** For who looks at what a vCPU leaves behind: not after the VM's close either. */
+    DirtyRing openRing() {
+        checkNotClosed();
+        vm.checkOpen();
+        return ring;
+    }
+
+    private void checkNotClosed() {
         if (closed) {
             throw new IllegalStateException("vCPU is closed: vcpu=" + mmu.slot().name());
         }
+    }
+
+    private long run(long gpa, int access) {
+        checkNotClosed();
         if (gpa < 0 || gpa >= addressLimit) {
             throw new GuestAccessException(
                     GuestAccessException.Reason.BEYOND_LIMIT,
@@ -142,6 +169,10 @@ final class VcpuRun {
         boolean missed = false;
         while (true) {
             if (!serveRequests()) {
+                continue;
+            }
+            if (ring.isSoftFull()) {
+                leaveForFullRing(gpa, access);
                 continue;
             }
             if (!missed) {
@@ -160,6 +191,11 @@ final class VcpuRun {
                     tlb.insert(gpa, walk);
                 }
                 return walk.frame | gpa & Gfn.PAGE_OFFSET_MASK;
+            }
+            if (outcome == HardwareWalker.LOG_FULL) {
+                dirty.countLogFull();
+                drainLog();
+                continue;
             }
             FaultResult result = exit(gpa, access, outcome);
             if (result == FaultResult.EMULATE) {
@@ -199,6 +235,7 @@ final class VcpuRun {
                 throw vm.closedException();
             }
             shootdown.apply(tlb, seenSequence, sequence);
+            followLogSwitch();
             seenSequence = sequence;
             slot.acknowledge(sequence);
         }
@@ -224,6 +261,7 @@ final class VcpuRun {
     }
 
     private FaultResult exit(long gpa, int access, int outcome) {
+        drainLog();
         slot.leave(ReaderSlot.HANDLING);
         exits++;
         long start = observer == null ? 0 : System.nanoTime();
@@ -232,6 +270,8 @@ final class VcpuRun {
                 : faults.handleMisconfiguration(mmu, gpa, access);
         if (result == FaultResult.OUT_OF_MEMORY) {
             awaitMemory();
+        } else if (result == FaultResult.MEMORY_FAULT) {
+            throw new GuestAccessException(GuestAccessException.Reason.HOST_READ_ONLY, gpa, access);
         } else {
             starved = false;
         }
@@ -256,12 +296,87 @@ final class VcpuRun {
         vm.mmu().rcu().barrier();
     }
 
+    /** Has the hardware log stores, or not any more, as the VM wants it. In the guest, before a flush is acknowledged. */
+    private void followLogSwitch() {
+        boolean wanted = dirty.hardwareLogs();
+        if (wanted == hardwareLogs) {
+            return;
+        }
+        hardwareLogs = wanted;
+        if (!wanted) {
+            drainLog();
+            walk.stopLogging();
+            return;
+        }
+        if (log == null) {
+            log = new PmlBuffer();
+        }
+        walk.logStoresTo(log);
+    }
+
+    /** Marks everything that the hardware has logged and makes room. In the guest: inside an epoch. */
+    @HotPath
+    private void drainLog() {
+        if (log != null && log.index() != PmlBuffer.ENTRIES - 1) {
+            drainWholeLog();
+        }
+    }
+
+    private void drainWholeLog() {
+        log.lock();
+        try {
+            dirty.drain(log, ring, true);
+            log.reset();
+        } finally {
+            log.unlock();
+        }
+    }
+
+    /** Marks what the hardware has logged so far, for somebody who collects while this vCPU runs. */
+    void drainLogFromOutside() {
+        PmlBuffer theirs = log;
+        if (theirs == null) {
+            return;
+        }
+        theirs.lock();
+        try {
+            dirty.drain(theirs, ring, false);
+        } finally {
+            theirs.unlock();
+        }
+    }
+
+    /** Ends the access until the ring has room: by the handler, or by telling the caller. */
+    private void leaveForFullRing(long gpa, int access) {
+        dirty.countRingFull();
+        slot.leave(ReaderSlot.OUTSIDE);
+        Runnable handler = ringFullHandler;
+        if (handler == null) {
+            throw new GuestAccessException(
+                    GuestAccessException.Reason.DIRTY_RING_FULL,
+                    gpa,
+                    access,
+                    ", used=" + ring.used() + ", entries=" + ring.entries());
+        }
+        handler.run();
+        vm.checkOpen();
+        slot.enter(ReaderSlot.IN_GUEST);
+    }
+
+    void onDirtyRingFull(Runnable handler) {
+        ringFullHandler = handler;
+    }
+
     long mmioRead(long gpa, int bytes) {
         long value = vm.mmioHandler(gpa, bytes, Access.READ).read(gpa, bytes);
         return bytes == Long.BYTES ? value : value & (1L << (bytes * Byte.SIZE)) - 1;
     }
 
     void mmioWrite(long gpa, int bytes, long value) {
+        if (vm.isMemory(gpa)) {
+            vm.watches().store(gpa, bytes, value);
+            return;
+        }
         vm.mmioHandler(gpa, bytes, Access.WRITE).write(gpa, bytes, value);
     }
 
@@ -277,9 +392,27 @@ final class VcpuRun {
         return new GuestAccessException(GuestAccessException.Reason.ATOMIC_ON_MMIO, gpa, Access.WRITE);
     }
 
+    /** Replaces a value in a watched page, or says that a device cannot do it. */
+    boolean compareAndSetEmulated(long gpa, int bytes, long expected, long value) {
+        if (vm.isMemory(gpa)) {
+            return vm.watches().compareAndSet(gpa, bytes, expected, value);
+        }
+        throw atomicOnMmio(gpa, bytes);
+    }
+
+    /** Copies into one page that is watched, or says that nobody can. */
+    void writeEmulated(long gpa, byte[] source, int offset, int length) {
+        if (!vm.isMemory(gpa)) {
+            throw bulkOnMmio(gpa, Access.WRITE);
+        }
+        for (int i = 0; i < length; i++) {
+            vm.watches().store(gpa + i, Byte.BYTES, source[offset + i]);
+        }
+    }
+
     /** Makes sure that later accesses to single bytes of one page will not be refused. */
     void requireMapped(long gpa, int bytes, int access) {
-        if (!touch(gpa, access)) {
+        if (!touch(gpa, access) && !vm.isMemory(gpa)) {
             for (int i = 0; i < bytes; i++) {
                 vm.mmioHandler(gpa + i, 1, access);
             }
@@ -308,9 +441,20 @@ final class VcpuRun {
         vm.closeVcpu(this);
     }
 
+    /** Gives the hardware's log back. No access is under way. */
+    void closeLog() {
+        walk.stopLogging();
+        PmlBuffer old = log;
+        if (old != null) {
+            log = null;
+            old.close();
+        }
+    }
+
     /** Points this vCPU at the tombstone, so that a late access cannot write the slot's next owner. */
     void markClosed(ReaderSlot tombstone) {
         closed = true;
+        closeLog();
         slot = tombstone;
         tlb.flushAll();
     }

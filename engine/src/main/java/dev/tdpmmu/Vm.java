@@ -12,15 +12,10 @@ import dev.tdpmmu.memory.MemoryAccount;
 import dev.tdpmmu.memory.TablePool;
 import dev.tdpmmu.mmu.MmuCorruptionException;
 import dev.tdpmmu.mmu.TdpMmu;
-import dev.tdpmmu.mmu.TdpRoot;
 import dev.tdpmmu.mmu.TreeCensus;
-import dev.tdpmmu.mmu.VcpuMmu;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.MemSlot;
-import dev.tdpmmu.slot.SlotChange;
 import dev.tdpmmu.slot.SlotRegistry;
-import dev.tdpmmu.spte.SpteFormat;
-import dev.tdpmmu.sync.Counter;
 import dev.tdpmmu.sync.LockRank;
 import dev.tdpmmu.sync.RankedLock;
 import dev.tdpmmu.sync.RcuDomain;
@@ -28,12 +23,14 @@ import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.ReaderSlots;
 import dev.tdpmmu.sync.Reclaimer;
 import dev.tdpmmu.sync.StallReport;
-import java.util.LinkedHashSet;
+import dev.tdpmmu.trace.Trace;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Objects;
 import java.util.Optional;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Supplier;
 
 /**
  * A virtual machine: memory slots, vCPUs, second-level page tables, and all that keeps them in step.
@@ -59,18 +56,17 @@ public final class Vm implements AutoCloseable {
     private final HardwareWalker walker;
     private final Reclaimer reclaimer;
     private final GuestMemory memory = new GuestMemory(this);
+    private final DirtyLogging dirty;
+    private final SlotChanges changes;
+    private final Ageing ageing;
+    private final NxHugePages nxHugePages;
+    private final NxRecoveryAgent nxRecovery;
+    private final WriteWatches watches;
+    private final HostNotifier notifier;
 
-    /** Where closed vCPUs point; never waited for in earnest, since nothing runs under it. */
-    private final ReaderSlot tombstone = readers.take("closed vCPUs");
+    private final VcpuSet vcpus = new VcpuSet(readers.take("closed vCPUs"));
 
     private final RankedLock slotsLock = new RankedLock(LockRank.SLOTS);
-
-    @GuardedBy("slotsLock")
-    private final Set<VcpuRun> vcpus = new LinkedHashSet<>();
-
-    /** Changes whose zap did not come to its end; their frames are kept until it does. */
-    @GuardedBy("slotsLock")
-    private final Set<SlotChange> unfinished = new LinkedHashSet<>();
 
     /** Replaced under the slots lock, read by any thread. */
     private volatile MmioRanges mmio = MmioRanges.NONE;
@@ -81,13 +77,6 @@ public final class Vm implements AutoCloseable {
     @GuardedBy("slotsLock")
     private boolean closed;
 
-    /** Accesses and misses of vCPUs that are closed. */
-    @GuardedBy("slotsLock")
-    private long closedAccesses;
-
-    @GuardedBy("slotsLock")
-    private long closedMisses;
-
     /**
      * Makes a VM without memory and without vCPUs.
      *
@@ -95,15 +84,30 @@ public final class Vm implements AutoCloseable {
      */
     public Vm(VmConfig config) {
         this.config = Objects.requireNonNull(config, "config");
+        // Looks for the flight recorder now, not in the first fault.
+        Trace.isOn();
         this.account = new MemoryAccount(config.memoryCapInBytes());
         this.pool = new TablePool(id, account);
         this.rcu = new RcuDomain(readers, pool, config.maxRetiredPages(), config.stallTimeout());
         this.slots = new SlotRegistry(config, new FrameAllocator(account), id);
         this.mmu = new TdpMmu(config, id, readers, pool, slots, rcu, shootdown);
+        this.dirty = new DirtyLogging(config.dirtyLog(), slots, mmu.ranges(), shootdown, vcpus);
+        this.notifier = new HostNotifier(slots, mmu.ranges(), rcu, config.unmapLock());
+        this.changes = new SlotChanges(config, slots, mmu, rcu, dirty, notifier);
+        this.watches = new WriteWatches(memory, mmu.ranges());
+        this.ageing = new Ageing(this, mmu.ranges());
+        this.nxHugePages = new NxHugePages(this);
         this.walker = HardwareWalker.of(config);
         this.reclaimer = new Reclaimer(rcu, "tdpmmu-reclaim-" + config.name() + "-" + id);
+        this.nxRecovery = new NxRecoveryAgent(
+                nxHugePages,
+                "tdpmmu-nx-" + config.name() + "-" + id,
+                config.nx().effectivePeriod().toNanos());
         if (config.backgroundReclaim()) {
             reclaimer.start();
+        }
+        if (config.nx().mitigation() && config.nx().recoveryRatio() != 0) {
+            nxRecovery.start();
         }
     }
 
@@ -133,13 +137,19 @@ public final class Vm implements AutoCloseable {
      * @kvm KVM_SET_USER_MEMORY_REGION
      */
     public MemSlot addSlot(int slotId, long gpa, long bytes, Backing backing, SlotFlag... flags) {
-        lockSlots();
+        Objects.requireNonNull(backing, "backing");
+        // Before the slot exists, so that no change of the host is missed; outside the slots lock, which is inside the
+        // host's.
+        notifier.attach(backing);
+        boolean added = false;
         try {
-            SlotChange change = slots.add(slotId, gpa, bytes, backing, Set.of(flags));
-            finish(change);
-            return change.newSlot();
+            MemSlot slot = underSlotsLock(() -> changes.add(slotId, gpa, bytes, backing, Set.of(flags)));
+            added = true;
+            return slot;
         } finally {
-            slotsLock.unlock();
+            if (!added) {
+                notifier.detach(backing);
+            }
         }
     }
 
@@ -165,12 +175,11 @@ public final class Vm implements AutoCloseable {
      * @param slot as added, moved or changed last
      */
     public void removeSlot(MemSlot slot) {
-        lockSlots();
-        try {
-            finish(slots.remove(slot));
-        } finally {
-            slotsLock.unlock();
-        }
+        underSlotsLock(() -> {
+                    changes.remove(slot);
+                    return changes.takeGone();
+                })
+                .forEach(notifier::detach);
     }
 
     /**
@@ -181,14 +190,7 @@ public final class Vm implements AutoCloseable {
      * @return the slot at its new place
      */
     public MemSlot moveSlot(MemSlot slot, long newGpa) {
-        lockSlots();
-        try {
-            SlotChange change = slots.move(slot, newGpa);
-            finish(change);
-            return change.newSlot();
-        } finally {
-            slotsLock.unlock();
-        }
+        return underSlotsLock(() -> changes.move(slot, newGpa));
     }
 
     /**
@@ -199,34 +201,169 @@ public final class Vm implements AutoCloseable {
      * @return the slot with its new flags
      */
     public MemSlot changeSlotFlags(MemSlot slot, SlotFlag... flags) {
-        lockSlots();
+        return underSlotsLock(() -> changes.changeFlags(slot, Set.of(flags)));
+    }
+
+    /**
+     * Begins to log the stores to a slot, while vCPUs run.
+     *
+     * @param slot as added, moved or changed last, without a log
+     * @return its log
+     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the bitmap does not fit under the cap; nothing is changed
+     *     then
+     */
+    public DirtyLog startDirtyLog(MemSlot slot) {
+        Set<SlotFlag> flags = new HashSet<>(slot.flags());
+        if (!flags.add(SlotFlag.LOG_DIRTY)) {
+            throw new IllegalStateException("stores to the slot are logged already: slot=" + slot);
+        }
+        return dirtyLog(changeSlotFlags(slot, flags.toArray(SlotFlag[]::new)));
+    }
+
+    /**
+     * Returns the log of a slot that has {@link SlotFlag#LOG_DIRTY}.
+     *
+     * @param slot any version of the slot
+     * @return its log
+     * @throws IllegalStateException if stores to the slot are not logged
+     */
+    public DirtyLog dirtyLog(MemSlot slot) {
+        dirty.logged(slot.id());
+        return new DirtyLog(this, slot.id());
+    }
+
+    /**
+     * Gives the entries that were collected from all dirty rings back, and arms their pages: a store that comes after
+     * the call is in a ring again.
+     *
+     * @return entries given back
+     * @kvm KVM_RESET_DIRTY_RINGS
+     */
+    public long resetDirtyRings() {
+        return underSlotsLock(dirty::resetRings);
+    }
+
+    /**
+     * Moves what the hardware of all vCPUs has logged into the bitmaps or rings, while they run: what a vCPU would do
+     * at its next exit.
+     */
+    public void drainHardwareLogs() {
+        underSlotsLock(() -> {
+            dirty.drain();
+            return null;
+        });
+    }
+
+    /** Does something that needs the slots to stay as they are, unless the VM is closing. */
+    <T> T underSlotsLock(Supplier<T> action) {
+        slotsLock.lock();
         try {
-            SlotChange change = slots.changeFlags(slot, Set.of(flags));
-            finish(change);
-            return change.newSlot();
+            checkOpen();
+            return action.get();
         } finally {
             slotsLock.unlock();
         }
     }
 
-    /** Makes a published change true everywhere: zap what is stale, wait for who still looks at it, free what is gone. */
-    private void finish(SlotChange change) {
-        unfinished.add(change);
-        // MMIO entries carry only part of the generation. When that part wraps, entries of an old generation would look
-        // new.
-        boolean generationWrapped = (slots.current().generation() & SpteFormat.MMIO_GENERATION_MASK) == 0;
-        // Of an earlier change that is unfinished, only the zap failed: this one does it again, or its frames would
-        // be given away under a device that still uses them.
-        if (change.needsZap() || generationWrapped || unfinished.size() > 1) {
-            MemSlot old = change.oldSlot();
-            mmu.zapAllFast(old.exists() ? old.baseGfn() : 0, old.exists() ? old.endGfn() : Long.MAX_VALUE);
-            // Devices found the frames through the old slots; they are inside an epoch while they use them.
-            rcu.synchronize();
+    MemSlot changeSlotFlagsLocked(MemSlot slot, Set<SlotFlag> flags) {
+        return changes.changeFlags(slot, flags);
+    }
+
+    /**
+     * Returns the view of which pages were used lately.
+     *
+     * @return view
+     */
+    public Ageing ageing() {
+        return ageing;
+    }
+
+    /**
+     * Makes an estimate of a slot's working set.
+     *
+     * @param slot whose pages are scanned
+     * @return estimate without a scan
+     */
+    public WorkingSet workingSet(MemSlot slot) {
+        checkOpen();
+        return new WorkingSet(this, slot);
+    }
+
+    /**
+     * Returns the mitigation that forbids the execution of huge pages.
+     *
+     * @return switch, statistic and recovery
+     */
+    public NxHugePages nxHugePages() {
+        return nxHugePages;
+    }
+
+    /**
+     * Begins to report the stores of vCPUs to some pages.
+     *
+     * @param gpa first guest physical address
+     * @param bytes length, above 0; all pages that the range touches are watched
+     * @param watcher told of each store to the range's pages
+     * @return the watch, to be closed
+     */
+    public WriteWatch watchWrites(long gpa, long bytes, WriteWatcher watcher) {
+        Objects.requireNonNull(watcher, "watcher");
+        checkRange(gpa, bytes);
+        WriteWatch watch = new WriteWatch(this, Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1, watcher);
+        return underSlotsLock(() -> {
+            watches.add(watch);
+            return watch;
+        });
+    }
+
+    void unwatch(WriteWatch watch) {
+        slotsLock.lock();
+        try {
+            if (!closed) {
+                watches.remove(watch);
+            }
+        } finally {
+            slotsLock.unlock();
         }
-        for (SlotChange done : unfinished) {
-            done.complete();
+    }
+
+    WriteWatches watches() {
+        return watches;
+    }
+
+    /**
+     * Takes the memory of a range away, as a balloon does: unmaps it, forgets its content, gives it back to the
+     * operating system. The next access finds zeros. vCPUs run on.
+     *
+     * @param gpa first guest physical address, multiple of 4096
+     * @param bytes length, a positive multiple of 4096, within one slot
+     * @throws IllegalArgumentException if the range is no such range, or its slot has no frames of its own
+     */
+    public void discard(long gpa, long bytes) {
+        checkRange(gpa, bytes);
+        notifier.discard(gpa, bytes);
+    }
+
+    /**
+     * Removes all leaves of a range; they fault in again.
+     *
+     * @param gpa first guest physical address
+     * @param bytes length, above 0
+     * @return leaves removed
+     * @kvm kvm_zap_gfn_range
+     */
+    public long zap(long gpa, long bytes) {
+        checkRange(gpa, bytes);
+        checkOpen();
+        return mmu.ranges().zapLeaves(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1);
+    }
+
+    void checkRange(long gpa, long bytes) {
+        checkOpen();
+        if (gpa < 0 || bytes <= 0 || gpa > config.guestAddressLimit() - bytes) {
+            throw new IllegalArgumentException("range does not exist: gpa=0x" + Long.toHexString(gpa) + ", bytes="
+                    + bytes + ", limit=0x" + Long.toHexString(config.guestAddressLimit()));
         }
-        unfinished.clear();
     }
 
     /**
@@ -238,16 +375,8 @@ public final class Vm implements AutoCloseable {
      */
     public void addMmio(long gpa, long bytes, MmioHandler handler) {
         Objects.requireNonNull(handler, "handler");
-        if (gpa < 0 || bytes <= 0 || gpa > config.guestAddressLimit() - bytes) {
-            throw new IllegalArgumentException("MMIO range does not exist: gpa=0x" + Long.toHexString(gpa) + ", bytes="
-                    + bytes + ", limit=0x" + Long.toHexString(config.guestAddressLimit()));
-        }
-        lockSlots();
-        try {
-            mmio = mmio.with(gpa, bytes, handler);
-        } finally {
-            slotsLock.unlock();
-        }
+        checkRange(gpa, bytes);
+        underSlotsLock(() -> mmio = mmio.with(gpa, bytes, handler));
     }
 
     /**
@@ -256,12 +385,7 @@ public final class Vm implements AutoCloseable {
      * @param gpa first address of its range
      */
     public void removeMmio(long gpa) {
-        lockSlots();
-        try {
-            mmio = mmio.without(gpa);
-        } finally {
-            slotsLock.unlock();
-        }
+        underSlotsLock(() -> mmio = mmio.without(gpa));
     }
 
     /**
@@ -270,38 +394,19 @@ public final class Vm implements AutoCloseable {
      * @return vCPU for one thread at a time; close it when it is not needed any more
      */
     public Vcpu createVcpu() {
-        lockSlots();
-        try {
-            if (vcpus.size() >= config.maxVcpus()) {
-                throw new IllegalStateException("too many vCPUs: count=" + vcpus.size() + ", max=" + config.maxVcpus());
-            }
-            VcpuMmu part = mmu.createVcpu(config.name() + " vCPU " + vcpus.size());
-            VcpuRun run = new VcpuRun(this, part, walker, shootdown);
-            vcpus.add(run);
-            return new Vcpu(run, shootdown.sequenceAddress());
-        } finally {
-            slotsLock.unlock();
-        }
+        VcpuRun run = underSlotsLock(() -> vcpus.add(this, account, walker));
+        return new Vcpu(run, shootdown.sequenceAddress());
     }
 
     void closeVcpu(VcpuRun run) {
         slotsLock.lock();
         try {
-            if (run.isClosed() || closed) {
-                return;
+            if (!run.isClosed() && !closed) {
+                vcpus.remove(run, dirty, mmu);
             }
-            forget(run);
-            vcpus.remove(run);
         } finally {
             slotsLock.unlock();
         }
-    }
-
-    private void forget(VcpuRun run) {
-        closedAccesses += run.accesses;
-        closedMisses += run.tlbMisses;
-        run.markClosed(tombstone);
-        mmu.closeVcpu(run.mmu());
     }
 
     /**
@@ -320,43 +425,15 @@ public final class Vm implements AutoCloseable {
      * @return the mapping, or nothing if there is none
      */
     public Optional<Translation> translate(long gpa) {
-        if (gpa < 0 || gpa >= config.guestAddressLimit()) {
-            throw new IllegalArgumentException("address does not exist: gpa=0x" + Long.toHexString(gpa) + ", limit=0x"
-                    + Long.toHexString(config.guestAddressLimit()));
-        }
+        checkRange(gpa, 1);
         ReaderSlot reader = takeReader();
         try {
             reader.enter(ReaderSlot.WALKING);
             checkOpen();
-            for (TdpRoot root : mmu.roots().roots()) {
-                if (!root.isInvalid()) {
-                    return translate(root, gpa);
-                }
-            }
-            return Optional.empty();
+            return Translation.find(mmu, gpa);
         } finally {
             giveReader(reader);
         }
-    }
-
-    private Optional<Translation> translate(TdpRoot root, long gpa) {
-        SpteFormat format = mmu.format();
-        long[] sptes = new long[config.pagingMode().levels() + 1];
-        int level = mmu.walk().read(root, Gfn.of(gpa), sptes);
-        long spte = sptes[level];
-        if (!format.isLeaf(spte, level)) {
-            return Optional.empty();
-        }
-        PageSize pageSize = PageSize.values()[level - 1];
-        return Optional.of(new Translation(
-                gpa,
-                format.address(spte) | gpa & (pageSize.bytes() - 1),
-                pageSize,
-                format.isReadable(spte),
-                format.isWritable(spte),
-                format.isExecutable(spte),
-                format.isAccessed(spte),
-                format.isDirty(spte)));
     }
 
     /**
@@ -403,12 +480,7 @@ public final class Vm implements AutoCloseable {
      * @throws MmuCorruptionException naming what is broken
      */
     public TreeCensus verify() {
-        lockSlots();
-        try {
-            return mmu.verify();
-        } finally {
-            slotsLock.unlock();
-        }
+        return underSlotsLock(mmu::verify);
     }
 
     /**
@@ -421,49 +493,12 @@ public final class Vm implements AutoCloseable {
     }
 
     /**
-     * Returns statistics.
+     * Returns statistics. Takes no lock.
      *
      * @return values of now
      */
     public VmStats stats() {
-        slotsLock.lock();
-        try {
-            long accesses = closedAccesses;
-            long misses = closedMisses;
-            for (VcpuRun run : vcpus) {
-                accesses += run.accesses;
-                misses += run.tlbMisses;
-            }
-            long tables = readers.sum(Counter.TABLES);
-            return new VmStats(
-                    readers.sum(Counter.PAGES_4K),
-                    readers.sum(Counter.PAGES_2M),
-                    readers.sum(Counter.PAGES_1G),
-                    tables,
-                    TablePool.bytesOf(tables),
-                    readers.sum(Counter.PF_TAKEN),
-                    readers.sum(Counter.PF_FIXED),
-                    readers.sum(Counter.PF_FAST),
-                    readers.sum(Counter.PF_SPURIOUS),
-                    readers.sum(Counter.PF_EMULATE),
-                    readers.sum(Counter.PF_RETRY),
-                    readers.sum(Counter.MMIO_SPTE_CREATED),
-                    readers.sum(Counter.SPLITS),
-                    readers.sum(Counter.PROMOTIONS),
-                    accesses,
-                    misses,
-                    shootdown.requested(),
-                    shootdown.completed(),
-                    shootdown.coalesced(),
-                    readers.sum(Counter.LOCK_WAITS),
-                    readers.sum(Counter.YIELDS),
-                    rcu.retiredPages(),
-                    rcu.reclaimedPages(),
-                    account.usedInBytes(),
-                    account.capInBytes());
-        } finally {
-            slotsLock.unlock();
-        }
+        return new StatsCollector(readers, rcu, shootdown, account, mmu, dirty).collect(vcpus);
     }
 
     /**
@@ -501,6 +536,10 @@ public final class Vm implements AutoCloseable {
         return slots;
     }
 
+    DirtyLogging dirtyLogging() {
+        return dirty;
+    }
+
     TlbShootdown shootdown() {
         return shootdown;
     }
@@ -519,6 +558,12 @@ public final class Vm implements AutoCloseable {
         }
     }
 
+    /** Whether a store that left the guest is to be made in memory: its page is, or was until now, watched. */
+    boolean isMemory(long gpa) {
+        MemSlot slot = slots.current().find(Gfn.of(gpa));
+        return slot.exists() && !slot.isReadOnly();
+    }
+
     MmioHandler mmioHandler(long gpa, int bytes, int access) {
         MemSlot slot = slots.current().find(Gfn.of(gpa));
         return mmio.find(gpa, bytes, access, slot.exists() && slot.isReadOnly());
@@ -533,14 +578,6 @@ public final class Vm implements AutoCloseable {
         readers.give(reader);
     }
 
-    private void lockSlots() {
-        slotsLock.lock();
-        if (closing) {
-            slotsLock.unlock();
-            throw closedException();
-        }
-    }
-
     /**
      * Ends the VM: stops its vCPUs at their next access, zaps everything, and returns all memory. A second call does
      * nothing. May be called from a device's handler.
@@ -550,6 +587,14 @@ public final class Vm implements AutoCloseable {
      */
     @Override
     public void close() {
+        try {
+            closeLocked();
+        } finally {
+            changes.takeGone().forEach(notifier::detach);
+        }
+    }
+
+    private void closeLocked() {
         slotsLock.lock();
         try {
             if (closed) {
@@ -557,21 +602,14 @@ public final class Vm implements AutoCloseable {
             }
             closed = true;
             closing = true;
+            nxRecovery.close();
             shootdown.flushAll();
             rcu.awaitAllOutside();
-            for (VcpuRun run : vcpus) {
-                closedAccesses += run.accesses;
-                closedMisses += run.tlbMisses;
-                mmu.detachVcpu(run.mmu());
-            }
-            vcpus.clear();
+            vcpus.detachAll(mmu);
             mmu.zapAllForTeardown();
             rcu.barrier();
             reclaimer.close();
-            for (SlotChange change : unfinished) {
-                change.complete();
-            }
-            unfinished.clear();
+            changes.close();
             slots.close();
             mmu.close();
             pool.close();

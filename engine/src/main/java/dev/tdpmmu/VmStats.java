@@ -18,8 +18,12 @@ package dev.tdpmmu;
  * @param pfMmioSpteCreated MMIO entries installed
  * @param splits huge leaves split
  * @param promotions tables replaced by a huge leaf
+ * @param nxLpageSplits tables that exist only because a huge page must not be executed
  * @param accesses guest accesses by vCPUs
  * @param tlbMisses guest accesses whose translation was not cached
+ * @param dirtyPagesHarvested dirty pages that were handed out or cleared, and armed again
+ * @param pmlFull times that a vCPU left the guest because its page-modification log was full
+ * @param dirtyRingFull times that a vCPU left the guest because its dirty ring was full
  * @param remoteTlbFlushRequests flushes asked for
  * @param remoteTlbFlush flushes that were carried out
  * @param remoteTlbFlushCoalesced flushes that another one covered
@@ -45,8 +49,12 @@ public record VmStats(
         long pfMmioSpteCreated,
         long splits,
         long promotions,
+        long nxLpageSplits,
         long accesses,
         long tlbMisses,
+        long dirtyPagesHarvested,
+        long pmlFull,
+        long dirtyRingFull,
         long remoteTlbFlushRequests,
         long remoteTlbFlush,
         long remoteTlbFlushCoalesced,

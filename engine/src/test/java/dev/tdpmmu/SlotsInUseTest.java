@@ -239,7 +239,7 @@ class SlotsInUseTest {
             vcpu.putLong(0, 1);
             vcpu.putLong(MIB_2, 1);
 
-            assertTrue(vm.mmu().writeProtect(0, 0x400));
+            assertTrue(vm.mmu().ranges().writeProtect(0, 0x400));
 
             assertFalse(vm.translate(0).orElseThrow().writable());
             long exits = vcpu.exits();
@@ -264,7 +264,7 @@ class SlotsInUseTest {
             vcpu.putLong(100 * KIB_4, 1);
             long exits = vcpu.exits();
 
-            vm.mmu().writeProtect(0, 1);
+            vm.mmu().ranges().writeProtect(0, 1);
 
             assertFalse(vm.translate(100 * KIB_4).orElseThrow().writable(), "one leaf, one W");
             vcpu.putLong(100 * KIB_4, 2);

@@ -270,7 +270,7 @@ class VcpuAccessTest {
                 vcpu.putLong(i * KIB_4, i);
                 vcpu.getLong(MIB_2);
             }
-            vm.mmu().writeProtect(0, 20);
+            vm.mmu().ranges().writeProtect(0, 20);
             for (int i = 0; i < 20; i++) {
                 vcpu.putLong(i * KIB_4, i);
             }

@@ -2,7 +2,10 @@ package dev.tdpmmu.mmu;
 
 import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.HotPath;
+import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.slot.MemSlot;
+import dev.tdpmmu.slot.SlotRegistry;
 import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.ReaderSlot;
 
@@ -30,9 +33,13 @@ final class FastFaultFixer {
     private static final int MAX_TRIES = 4;
 
     private final SpteFormat format;
+    private final SlotRegistry registry;
+    private final DirtyMarker marker;
 
-    FastFaultFixer(SpteFormat format) {
+    FastFaultFixer(SpteFormat format, SlotRegistry registry, DirtyMarker marker) {
         this.format = format;
+        this.registry = registry;
+        this.marker = marker;
     }
 
     /**
@@ -63,13 +70,14 @@ final class FastFaultFixer {
     FaultResult tryFix(VcpuMmu vcpu, long gfn, int access) {
         ReaderSlot slot = vcpu.slot;
         slot.enter(ReaderSlot.WALKING);
-        FaultResult result = fixInEpoch(vcpu.root(), gfn, access);
+        FaultResult result = fixInEpoch(vcpu, gfn, access);
         slot.leave(ReaderSlot.HANDLING);
         return result;
     }
 
     @HotPath
-    private FaultResult fixInEpoch(TdpRoot root, long gfn, int access) {
+    private FaultResult fixInEpoch(VcpuMmu vcpu, long gfn, int access) {
+        TdpRoot root = vcpu.root();
         int level = root.level();
         long address = SpteAccess.addressOf(root.hpa(), gfn, level);
         long spte = SpteAccess.readAcquire(address);
@@ -89,7 +97,16 @@ final class FastFaultFixer {
             if (fixed == spte || !format.allows(fixed, access)) {
                 return FaultResult.RETRY;
             }
+            // The slot is looked up inside the epoch: who switches the log on waits for it before it arms anything.
+            MemSlot memSlot = registry.current().find(gfn, vcpu.lastSlot);
+            if (!memSlot.exists() || level != PagingLevel.L4K && memSlot.logsDirty()) {
+                // A huge leaf must be split first: one mark cannot tell which of its pages is stored to.
+                return FaultResult.RETRY;
+            }
             if (SpteAccess.compareAndSet(address, spte, fixed)) {
+                if (memSlot.logsDirty() && format.isWritable(fixed)) {
+                    marker.mark(vcpu, memSlot, gfn);
+                }
                 return FaultResult.FIXED;
             }
             spte = SpteAccess.readAcquire(address);

@@ -7,6 +7,7 @@ import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.SpteAccess;
 import dev.tdpmmu.memory.TableHeaders;
+import dev.tdpmmu.slot.HostPageWord;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.slot.MemSlots;
 import dev.tdpmmu.slot.SlotRegistry;
@@ -16,6 +17,8 @@ import dev.tdpmmu.sync.Counter;
 import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.RcuDomain;
 import dev.tdpmmu.sync.ReaderSlot;
+import dev.tdpmmu.trace.FaultEvent;
+import dev.tdpmmu.trace.Trace;
 
 /**
  * Answers a violation: finds the frame, takes the MMU lock, and installs what is missing on the way to it.
@@ -35,6 +38,7 @@ import dev.tdpmmu.sync.ReaderSlot;
 public final class FaultHandler {
     private static final int LEVEL_BITS = 2;
 
+    private final int vmId;
     private final SpteFormat format;
     private final MmuLock lock;
     private final InvalidationTracker tracker;
@@ -45,31 +49,50 @@ public final class FaultHandler {
     private final boolean fastFix;
     private final boolean mmioCaching;
     private final int maxLevel;
+    private final TableLinker linker;
+    private final WriteTracks tracks;
+    private final NxPolicy nx;
+    private final DirtyMarker marker;
 
     /** A leaf without its address for each slot access and level, so that a fault only has to add where the frame is. */
     private final long[] leafTemplates = new long[(Access.ALL + 1) << LEVEL_BITS];
 
+    /** The same without X in huge leaves. */
+    private final long[] nxLeafTemplates = new long[(Access.ALL + 1) << LEVEL_BITS];
+
     FaultHandler(
             VmConfig config,
+            int vmId,
             SpteFormat format,
             MmuLock lock,
             InvalidationTracker tracker,
             SlotRegistry registry,
             SpteUpdater updater,
-            RcuDomain rcu) {
+            RcuDomain rcu,
+            TableLinker linker,
+            WriteTracks tracks,
+            NxPolicy nx) {
+        this.vmId = vmId;
         this.format = format;
         this.lock = lock;
         this.tracker = tracker;
         this.registry = registry;
         this.updater = updater;
         this.rcu = rcu;
-        this.fastFixer = new FastFaultFixer(format);
+        this.linker = linker;
+        this.tracks = tracks;
+        this.nx = nx;
+        this.marker = new DirtyMarker(config.dirtyLog());
+        this.fastFixer = new FastFaultFixer(format, registry, marker);
         this.fastFix = config.fastFix();
         this.mmioCaching = config.mmioCaching() && format.mmioCaching();
         this.maxLevel = config.hugePages().level();
         for (int access = Access.READ; access <= Access.ALL; access++) {
             for (int level = PagingLevel.L4K; level <= PagingLevel.MAX_HUGE; level++) {
-                leafTemplates[access << LEVEL_BITS | level] = format.makeLeaf(0, level, access, true, false);
+                long leaf = format.makeLeaf(0, level, access, true, false);
+                leafTemplates[access << LEVEL_BITS | level] = leaf;
+                nxLeafTemplates[access << LEVEL_BITS | level] =
+                        level == PagingLevel.L4K ? leaf : format.clearExecutable(leaf);
             }
         }
     }
@@ -87,16 +110,19 @@ public final class FaultHandler {
     @HotPath
     public FaultResult handle(VcpuMmu vcpu, long gpa, int access, boolean present) {
         long gfn = Gfn.of(gpa);
+        FaultEvent event = Trace.beginFault();
         if (fastFix && fastFixer.mayFix(access, present)) {
             FaultResult fast = fastFixer.tryFix(vcpu, gfn, access);
             if (fast != FaultResult.RETRY) {
                 vcpu.slot.count(fast == FaultResult.FIXED ? Counter.PF_FAST : Counter.PF_SPURIOUS, 1);
+                Trace.endFault(event, vmId, gfn, 0, access, true, fast);
                 return fast;
             }
         }
         vcpu.slot.count(Counter.PF_TAKEN, 1);
         FaultResult result = handleSlowly(vcpu, gfn, access);
         count(vcpu.slot, result);
+        Trace.endFault(event, vmId, gfn, 0, access, false, result);
         return result;
     }
 
@@ -114,8 +140,8 @@ public final class FaultHandler {
             case RETRY -> slot.count(Counter.PF_RETRY, 1);
             case EMULATE -> slot.count(Counter.PF_EMULATE, 1);
             case SPURIOUS -> slot.count(Counter.PF_SPURIOUS, 1);
-            case FIXED, OUT_OF_MEMORY -> {
-                // Fixed is counted by the caller; an access that fails for want of memory is no handled fault.
+            case FIXED, OUT_OF_MEMORY, MEMORY_FAULT -> {
+                // Fixed is counted by the caller; an access that fails is no handled fault.
             }
         }
     }
@@ -139,7 +165,21 @@ public final class FaultHandler {
             // Only a hint, without the lock: saves taking it for a fault that it would send back anyway.
             return FaultResult.RETRY;
         }
+        if (!memSlot.isLinear()) {
+            return mapHostPage(vcpu, memSlot, gfn, access, snapshot);
+        }
         return mapLocked(vcpu, memSlot, gfn, access, snapshot);
+    }
+
+    /** Lets the host make the page present, and private to the guest if it is stored to, before the lock is taken. */
+    private FaultResult mapHostPage(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
+        boolean store = (access & Access.WRITE) != 0;
+        return switch (memSlot.hostPages().faultIn(memSlot.hostPage(gfn), store)) {
+            // The host may take it away again before we are inside: then the leaf is not made, and the fault retried.
+            case READY -> mapLocked(vcpu, memSlot, gfn, access, snapshot);
+            case PROTECTED -> FaultResult.MEMORY_FAULT;
+            case GONE -> FaultResult.RETRY;
+        };
     }
 
     /** Does the part of a fault that begins when its slot is known: locks, maps, and if tables are missing fetches some first. */
@@ -173,10 +213,33 @@ public final class FaultHandler {
             if (root.isInvalid() || tracker.isStale(snapshot, gfn)) {
                 return FaultResult.RETRY;
             }
-            return map(vcpu, root, memSlot, gfn, access);
+            return isPlain(memSlot)
+                    ? map(vcpu, root, memSlot, gfn, access)
+                    : mapSpecially(vcpu, root, memSlot, gfn, access);
         } finally {
             lock.unlockForFault(vcpu.slot);
         }
+    }
+
+    /** Whether nothing but slot and level decides what a leaf of the slot looks like. */
+    @HotPath
+    private boolean isPlain(MemSlot memSlot) {
+        return memSlot.isPlain() && tracks.isEmpty();
+    }
+
+    /** Maps where stores are logged or watched, or where the host decides page by page. */
+    private FaultResult mapSpecially(VcpuMmu vcpu, TdpRoot root, MemSlot memSlot, long gfn, int access) {
+        boolean store = (access & Access.WRITE) != 0;
+        if (store && tracks.contains(gfn)) {
+            return FaultResult.EMULATE;
+        }
+        int goal = tracks.maxLevel(gfn, Math.min(memSlot.maxLevel(gfn), maxLevel));
+        FaultResult result = mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), goal, 0);
+        if (result == FaultResult.FIXED && store && memSlot.logsDirty()) {
+            // After the entry: see the marker.
+            marker.mark(vcpu, memSlot, gfn);
+        }
+        return result;
     }
 
     /**
@@ -198,36 +261,55 @@ public final class FaultHandler {
     private FaultResult map(VcpuMmu vcpu, TdpRoot root, MemSlot memSlot, long gfn, int access) {
         int goal = Math.min(memSlot.maxLevel(gfn), maxLevel);
         if (goal != PagingLevel.L4K) {
-            return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), goal);
+            return mapHuge(vcpu, root, memSlot, gfn, access, goal);
         }
         long table = root.hpa();
         if (root.level() == PagingLevel.L256T) {
             long spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L256T);
             if (!Spte.isTable(spte)) {
-                return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L256T, goal);
+                return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L256T, goal, 0);
             }
             table = Spte.address(spte);
         }
         long spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L512G);
         if (!Spte.isTable(spte)) {
-            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L512G, goal);
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L512G, goal, 0);
         }
         table = Spte.address(spte);
         spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L1G);
         if (!Spte.isTable(spte)) {
-            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L1G, goal);
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L1G, goal, 0);
         }
         table = Spte.address(spte);
         spte = SpteAccess.readAcquire(table, gfn, PagingLevel.L2M);
         if (!Spte.isTable(spte)) {
-            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L2M, goal);
+            return mapFrom(vcpu, memSlot, gfn, access, table, PagingLevel.L2M, goal, 0);
         }
         return mapLeaf(vcpu, memSlot, gfn, access, Spte.address(spte), PagingLevel.L4K);
     }
 
-    /** Goes on where a table is missing, a huge leaf is in the way, or somebody else is at work. */
+    /** Maps by a huge leaf, unless the guest fetches from it and must not. */
+    private FaultResult mapHuge(VcpuMmu vcpu, TdpRoot root, MemSlot memSlot, long gfn, int access, int level) {
+        if ((access & Access.EXECUTE) != 0 && nx.mitigation()) {
+            return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), PagingLevel.L4K, level);
+        }
+        return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), level, 0);
+    }
+
+    /**
+     * Goes on where a table is missing, a huge leaf is in the way, or somebody else is at work.
+     *
+     * @param disallowed level of the huge leaf that would be there if it could be executed; 0 if that is not the reason
+     */
     private FaultResult mapFrom(
-            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long startTable, int startLevel, int goal) {
+            VcpuMmu vcpu,
+            MemSlot memSlot,
+            long gfn,
+            int access,
+            long startTable,
+            int startLevel,
+            int goal,
+            int disallowed) {
         long table = startTable;
         for (int level = startLevel; level > goal; level--) {
             long address = SpteAccess.addressOf(table, gfn, level);
@@ -241,9 +323,13 @@ public final class FaultHandler {
                     vcpu.tablesWanted = level - goal;
                     return FaultResult.OUT_OF_MEMORY;
                 }
-                spte = link(vcpu, gfn, address, level, spte);
+                boolean splits = format.isLeaf(spte, level);
+                spte = linker.tryLink(vcpu.slot, vcpu.tables, gfn, address, level, spte, level <= disallowed);
                 if (spte == Spte.NON_PRESENT) {
                     return FaultResult.RETRY;
+                }
+                if (splits) {
+                    Trace.split(gfn, level, false);
                 }
             }
             table = format.address(spte);
@@ -251,62 +337,59 @@ public final class FaultHandler {
         return mapLeaf(vcpu, memSlot, gfn, access, table, goal);
     }
 
-    /**
-     * Links a new table: empty, or filled with the pieces of the huge leaf that is there.
-     *
-     * @return the table entry, or {@link Spte#NON_PRESENT} if the race was lost
-     */
-    private long link(VcpuMmu vcpu, long gfn, long address, int level, long oldSpte) {
-        long child = vcpu.tables.take();
-        boolean split = format.isLeaf(oldSpte, level);
-        if (split) {
-            SpteAccess.fillPlain(child, format.splitFirst(oldSpte, level), format.splitStep(level));
-        } else {
-            SpteAccess.fillPlain(child, Spte.NON_PRESENT, 0);
-        }
-        // Described before it is visible: whoever detaches it right after the exchange reads level and gfn from the
-        // header.
-        TableHeaders.describe(child, Gfn.alignDown(gfn, level), level - 1, address);
-        long newSpte = format.makeTable(child);
-        if (!updater.trySet(vcpu.slot, address, gfn, level, oldSpte, newSpte)) {
-            vcpu.tables.putBack(child);
-            return Spte.NON_PRESENT;
-        }
-        vcpu.slot.count(Counter.TABLES, 1);
-        if (split) {
-            // No flush: the pieces translate exactly as the whole did.
-            vcpu.slot.count(Counter.PAGES_4K + level - 2, PagingLevel.ENTRIES);
-            vcpu.slot.count(Counter.SPLITS, 1);
-        }
-        return newSpte;
-    }
-
     @HotPath
     private FaultResult mapLeaf(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long table, int level) {
         long address = SpteAccess.addressOf(table, gfn, level);
         long oldSpte = SpteAccess.readAcquire(address);
+        long leaf = isPlain(memSlot) ? makeLeaf(memSlot, gfn, level) : makeSpecialLeaf(memSlot, gfn, level, access);
         if (oldSpte != Spte.NON_PRESENT) {
-            return mapOverExisting(vcpu, memSlot, gfn, access, address, level, oldSpte);
+            return mapOverExisting(vcpu, memSlot, gfn, access, address, level, oldSpte, leaf);
         }
-        return updater.trySet(vcpu.slot, address, gfn, level, oldSpte, makeLeaf(memSlot, gfn, level))
+        return leaf != Spte.NON_PRESENT && updater.trySet(vcpu.slot, address, gfn, level, oldSpte, leaf)
                 ? FaultResult.FIXED
                 : FaultResult.RETRY;
     }
 
     @HotPath
     private long makeLeaf(MemSlot memSlot, long gfn, int level) {
-        return leafTemplates[memSlot.access() << LEVEL_BITS | level] | memSlot.hpa(Gfn.alignDown(gfn, level));
+        long[] templates = level != PagingLevel.L4K && nx.mitigation() ? nxLeafTemplates : leafTemplates;
+        return templates[memSlot.access() << LEVEL_BITS | level] | memSlot.hpa(Gfn.alignDown(gfn, level));
+    }
+
+    /** Makes a leaf that lets only through what nobody needs to see; non-present if the host has taken the page away. */
+    private long makeSpecialLeaf(MemSlot memSlot, long gfn, int level, int access) {
+        long leaf = memSlot.isLinear() ? makeLeaf(memSlot, gfn, level) : makeHostLeaf(memSlot, gfn);
+        if (leaf == Spte.NON_PRESENT) {
+            return leaf;
+        }
+        if (tracks.contains(gfn)) {
+            return format.clearWritableAndMmuWritable(leaf);
+        }
+        // Only a store makes it writable: a page that is only read is not to be reported. Where the hardware logs
+        // stores itself, D is what it waits for, and D is clear.
+        boolean armed = memSlot.logsDirty() && !marker.hardwareLogs() && (access & Access.WRITE) == 0;
+        return armed ? format.clearWritable(leaf) : leaf;
+    }
+
+    /** Inside the section in which the fault asked whether it is stale: the host changes the page only after that. */
+    private long makeHostLeaf(MemSlot memSlot, long gfn) {
+        long word = memSlot.hostPages().word(memSlot.hostPage(gfn));
+        if (!HostPageWord.isPresent(word)) {
+            return Spte.NON_PRESENT;
+        }
+        return format.makeLeaf(
+                HostPageWord.hpa(word), PagingLevel.L4K, memSlot.access(), HostPageWord.isWritable(word), false);
     }
 
     private FaultResult mapOverExisting(
-            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte) {
-        if (Spte.isFrozen(oldSpte)) {
+            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte, long leaf) {
+        if (Spte.isFrozen(oldSpte) || leaf == Spte.NON_PRESENT) {
             return FaultResult.RETRY;
         }
         if (format.isTable(oldSpte, level)) {
-            return mapOverTable(vcpu, memSlot, gfn, access, address, level, oldSpte);
+            return mapOverTable(vcpu, memSlot, gfn, access, address, level, oldSpte, leaf);
         }
-        long leaf = makeLeaf(memSlot, gfn, level);
+        long newSpte = leaf;
         if (Spte.isMmuPresent(oldSpte)) {
             if (format.allows(oldSpte, access)) {
                 return FaultResult.SPURIOUS;
@@ -317,19 +400,21 @@ public final class FaultHandler {
                 return FaultResult.RETRY;
             }
             // A and D say what the guest did, not what it may do: they stay. No flush: permissions only grow.
-            leaf |= oldSpte & (format.accessedBit() | format.dirtyBit());
+            newSpte |= oldSpte & (format.accessedBit() | format.dirtyBit());
         }
-        return updater.trySet(vcpu.slot, address, gfn, level, oldSpte, leaf) ? FaultResult.FIXED : FaultResult.RETRY;
+        return updater.trySet(vcpu.slot, address, gfn, level, oldSpte, newSpte) ? FaultResult.FIXED : FaultResult.RETRY;
     }
 
     /** A huge leaf is wanted where a table is: replaces it, unless so much memory is retired that it may retire no more. */
     private FaultResult mapOverTable(
-            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte) {
-        if (rcu.isOverBound()) {
-            // A fault never waits for a grace period. Smaller leaves in the old table serve the guest as well.
-            return mapFrom(vcpu, memSlot, gfn, access, format.address(oldSpte), level - 1, level - 1);
+            VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long address, int level, long oldSpte, long leaf) {
+        long table = format.address(oldSpte);
+        if (rcu.isOverBound() || TableHeaders.nxState(table) != TableHeaders.NX_NONE) {
+            // A fault never waits for a grace period, and a huge leaf where one was executed would be split by the next
+            // fetch. Smaller leaves in the old table serve the guest as well.
+            return mapFrom(vcpu, memSlot, gfn, access, table, level - 1, level - 1, 0);
         }
-        if (!updater.tryReplaceTable(vcpu.slot, address, gfn, level, oldSpte, makeLeaf(memSlot, gfn, level))) {
+        if (!updater.tryReplaceTable(vcpu.slot, address, gfn, level, oldSpte, leaf)) {
             return FaultResult.RETRY;
         }
         vcpu.slot.count(Counter.PROMOTIONS, 1);
@@ -367,7 +452,7 @@ public final class FaultHandler {
                 return FaultResult.RETRY;
             }
             if (!format.isTable(spte, level)) {
-                spte = link(vcpu, gfn, address, level, spte);
+                spte = linker.tryLink(vcpu.slot, vcpu.tables, gfn, address, level, spte, false);
                 if (spte == Spte.NON_PRESENT) {
                     return FaultResult.RETRY;
                 }

@@ -11,5 +11,7 @@ public enum FaultResult {
     /** The entry allowed the access already: execute it again. */
     SPURIOUS,
     /** No table page is left under the VM's memory cap; nothing was changed. */
-    OUT_OF_MEMORY
+    OUT_OF_MEMORY,
+    /** The host forbids the access: the page is read-only for good. */
+    MEMORY_FAULT
 }

@@ -5,8 +5,8 @@ import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.memory.HostWords;
 import dev.tdpmmu.memory.WordBlocks;
-import dev.tdpmmu.sync.LockDep;
 import dev.tdpmmu.sync.LockRank;
+import dev.tdpmmu.sync.RankedLock;
 
 /**
  * Tells a fault that the frame it looked up may have gone away meanwhile.
@@ -29,6 +29,15 @@ import dev.tdpmmu.sync.LockRank;
  *  +16  endGfn   /
  * </pre>
  *
+ * <p>Two ways to make sure that no fault which asked before the begin installs a leaf after it:
+ *
+ * <ul>
+ *   <li>the invalidation begins under the exclusive MMU lock, as in the kernel: no fault is inside then;
+ *   <li>it begins without the lock, and then waits for a grace period ({@link dev.tdpmmu.sync.RcuDomain#synchronize}):
+ *       a fault asks and installs in one section, so whoever is inside when the wait begins has left when it ends, and
+ *       whoever enters later sees the invalidation. Other faults are not stopped.
+ * </ul>
+ *
  * <p>Both numbers stand in one word, so that a fault finds with one comparison that nothing has begun or ended. 52 bits
  * count a million invalidations a second for 142 years, and are only compared for equality.
  *
@@ -44,6 +53,9 @@ public final class InvalidationTracker {
 
     /** In proof runs the sequence starts just before it wraps. */
     private static final long FIRST_WORD = Debug.PROVE ? -4 * ONE_ENDED : 0;
+
+    /** Makes begins and ends of several threads one after the other. */
+    private final RankedLock writers = new RankedLock(LockRank.PAGES);
 
     private final long address = WordBlocks.take(CacheLines.PAIR_BYTES);
 
@@ -91,7 +103,12 @@ public final class InvalidationTracker {
     }
 
     private boolean isStaleNow(long now, long snapshot, long gfn) {
-        return now >>> IN_PROGRESS_BITS != snapshot >>> IN_PROGRESS_BITS || isInProgress(now, gfn);
+        if (now >>> IN_PROGRESS_BITS != snapshot >>> IN_PROGRESS_BITS || isInProgress(now, gfn)) {
+            return true;
+        }
+        // The range may be that of a later invalidation than the word says: ours has ended, another has begun and
+        // replaced the range between our two reads. The fault would install what ours has just taken away.
+        return HostWords.readAcquire(address) != now;
     }
 
     private boolean isInRange(long gfn) {
@@ -103,11 +120,20 @@ public final class InvalidationTracker {
      *
      * @param startGfn first frame
      * @param endGfn frame behind the last
-     * @locking MMU lock exclusive
+     * @locking MMU lock exclusive; or none, and the caller waits for a grace period before it changes anything
+     * @ordering volatile store, before the scan of the readers
      * @kvm kvm_mmu_invalidate_begin
      */
     public void begin(long startGfn, long endGfn) {
-        LockDep.assertHeldExclusive(LockRank.MMU);
+        writers.lock();
+        try {
+            beginLocked(startGfn, endGfn);
+        } finally {
+            writers.unlock();
+        }
+    }
+
+    private void beginLocked(long startGfn, long endGfn) {
         long now = HostWords.readAcquire(address);
         long running = now & IN_PROGRESS_MASK;
         if (running == IN_PROGRESS_MASK) {
@@ -119,22 +145,30 @@ public final class InvalidationTracker {
         // The range stands before the count says that there is one.
         HostWords.setRelease(address + START_GFN, start);
         HostWords.setRelease(address + END_GFN, end);
-        HostWords.setRelease(address, now + 1);
+        HostWords.setVolatile(address, now + 1);
     }
 
     /**
      * Ends an invalidation.
      *
-     * @locking MMU lock exclusive
+     * @locking any mode of the MMU lock, or none: a fault that was told to retry only tries once more than it had to
      * @kvm kvm_mmu_invalidate_end
      */
     public void end() {
-        LockDep.assertHeldExclusive(LockRank.MMU);
+        writers.lock();
+        try {
+            endLocked();
+        } finally {
+            writers.unlock();
+        }
+    }
+
+    private void endLocked() {
         long now = HostWords.readAcquire(address);
         if ((now & IN_PROGRESS_MASK) == 0) {
             throw new MmuCorruptionException("invalidation ended that was not begun");
         }
-        HostWords.setRelease(address, now + ONE_ENDED - 1);
+        HostWords.setVolatile(address, now + ONE_ENDED - 1);
     }
 
     /**

@@ -8,6 +8,8 @@ import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.RcuDomain;
 import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.RetiredBatch;
+import dev.tdpmmu.trace.Trace;
+import dev.tdpmmu.trace.ZapEvent;
 
 /**
  * Zaps everything: marks the roots invalid, briefly and exclusively, makes every vCPU load a new one, then takes the
@@ -58,6 +60,7 @@ final class RootZapper {
      * @locking takes the MMU lock, exclusive then shared; may wait for room among retired pages
      */
     void zapAllFast(ReaderSlot slot, long startGfn, long endGfn) {
+        ZapEvent event = Trace.beginZap();
         lock.lock(slot, LockMode.EXCLUSIVE);
         try {
             tracker.begin(startGfn, endGfn);
@@ -67,24 +70,28 @@ final class RootZapper {
         } finally {
             lock.unlock(slot, LockMode.EXCLUSIVE);
         }
-        zapInvalidated(slot);
+        long zapped = zapInvalidated(slot);
+        Trace.endZap(event, 0, Long.MAX_VALUE, LockMode.SHARED, zapped);
     }
 
-    private void zapInvalidated(ReaderSlot slot) {
+    private long zapInvalidated(ReaderSlot slot) {
+        long zapped = 0;
         TdpRoot root = registry.takeScheduled();
         while (root != null) {
-            zapOrReschedule(slot, root);
+            zapped += zapOrReschedule(slot, root);
             // The gift of the MMU itself: dropped last, so that the root was alive all through the zap.
             registry.put(slot, root);
             root = registry.takeScheduled();
         }
+        return zapped;
     }
 
-    private void zapOrReschedule(ReaderSlot slot, TdpRoot root) {
+    private long zapOrReschedule(ReaderSlot slot, TdpRoot root) {
         boolean done = false;
         try {
-            zap(slot, root);
+            long zapped = zap(slot, root);
             done = true;
+            return zapped;
         } finally {
             if (!done) {
                 // A stalled grace period ended the operation: the next zap goes on where this one stopped.
@@ -93,28 +100,37 @@ final class RootZapper {
         }
     }
 
-    private void zap(ReaderSlot slot, TdpRoot root) {
+    private long zap(ReaderSlot slot, TdpRoot root) {
+        long zapped = 0;
         for (int level = PagingLevel.L4K; level <= root.level(); level++) {
-            zapLevel(slot, root, level);
+            zapped += zapLevel(slot, root, level);
             rcu.awaitRoom();
         }
+        return zapped;
     }
 
     /** One pass: cuts off every present entry of a level. Lower passes have emptied what hangs below. */
-    private void zapLevel(ReaderSlot slot, TdpRoot root, int level) {
+    private long zapLevel(ReaderSlot slot, TdpRoot root, int level) {
+        long zapped = 0;
         TdpIterator cursor = new TdpIterator(format);
         RetiredBatch batch = new RetiredBatch();
         long endGfn = PagingLevel.pages(root.level() + 1);
         lock.lock(slot, LockMode.SHARED);
         try {
-            for (cursor.start(root, level, 0, endGfn); cursor.isValid(); cursor.next()) {
+            for (cursor.start(root, Math.max(level, PagingLevel.L2M), 0, endGfn); cursor.isValid(); cursor.next()) {
                 if (cursor.yieldIfNeeded(lock, slot, LockMode.SHARED)) {
+                    continue;
+                }
+                if (level == PagingLevel.L4K) {
+                    if (cursor.isLeafTable()) {
+                        zapped += updater.cutOffLeaves(slot, Spte.address(cursor.spte()));
+                    }
                     continue;
                 }
                 if (cursor.level() > level) {
                     continue;
                 }
-                cutOff(slot, cursor, batch);
+                zapped += cutOff(slot, cursor, batch);
                 if (batch.pages() >= PagingLevel.ENTRIES) {
                     rcu.retire(batch);
                     batch = new RetiredBatch();
@@ -124,15 +140,17 @@ final class RootZapper {
             lock.unlock(slot, LockMode.SHARED);
             rcu.retire(batch);
         }
+        return zapped;
     }
 
-    private void cutOff(ReaderSlot slot, TdpIterator cursor, RetiredBatch batch) {
+    private int cutOff(ReaderSlot slot, TdpIterator cursor, RetiredBatch batch) {
         long spte = cursor.spte();
         while (spte != Spte.NON_PRESENT && !Spte.isFrozen(spte)) {
             if (updater.tryCutOff(slot, cursor.spteAddress(), cursor.gfn(), cursor.level(), spte, batch)) {
-                return;
+                return 1;
             }
             spte = cursor.reread();
         }
+        return 0;
     }
 }

@@ -7,6 +7,7 @@ import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.Counter;
 import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.ReaderSlot;
+import dev.tdpmmu.trace.Trace;
 
 /**
  * The bookkeeping of every change of a linked entry: page counters per level, and what is legal.
@@ -26,9 +27,11 @@ import dev.tdpmmu.sync.ReaderSlot;
  */
 final class SpteTransition {
     private final SpteFormat format;
+    private final int vmId;
 
-    SpteTransition(SpteFormat format) {
+    SpteTransition(SpteFormat format, int vmId) {
         this.format = format;
+        this.vmId = vmId;
     }
 
     /**
@@ -50,6 +53,48 @@ final class SpteTransition {
         if (wasLeaf && isLeaf && format.address(oldSpte) != format.address(newSpte)) {
             throw illegal("leaf changed its frame", gfn, level, oldSpte, newSpte);
         }
+        Trace.spteChanged(vmId, gfn, level, oldSpte, newSpte);
+        if (Debug.CHECK) {
+            check(gfn, level, oldSpte, newSpte);
+        }
+    }
+
+    /**
+     * Says that a leaf has other permissions, A or D, which no counter depends on.
+     *
+     * @param gfn any frame that the entry covers
+     * @param level of the entry, 1 to 3
+     * @param oldSpte value that was replaced
+     * @param newSpte value that replaced it
+     */
+    @HotPath
+    void bitsChanged(long gfn, int level, long oldSpte, long newSpte) {
+        Trace.spteChanged(vmId, gfn, level, oldSpte, newSpte);
+        if (Debug.CHECK) {
+            checkSameLeaf(gfn, level, oldSpte, newSpte);
+        }
+    }
+
+    private void checkSameLeaf(long gfn, int level, long oldSpte, long newSpte) {
+        if (!format.isLeaf(oldSpte, level)
+                || !format.isLeaf(newSpte, level)
+                || format.address(oldSpte) != format.address(newSpte)
+                || !format.isLegal(newSpte, level)) {
+            throw illegal("leaf changed into something else", gfn, level, oldSpte, newSpte);
+        }
+    }
+
+    /**
+     * Says that a leaf, or an MMIO entry, has gone, in an operation that counts many at a time itself.
+     *
+     * @param gfn its frame
+     * @param level of the entry
+     * @param oldSpte value that was there
+     * @param newSpte non-present, or FROZEN
+     */
+    @HotPath
+    void zapped(long gfn, int level, long oldSpte, long newSpte) {
+        Trace.spteChanged(vmId, gfn, level, oldSpte, newSpte);
         if (Debug.CHECK) {
             check(gfn, level, oldSpte, newSpte);
         }

@@ -5,8 +5,10 @@ import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.base.RequiresLock;
 import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.memory.TableHeaders;
 import dev.tdpmmu.spte.Spte;
 import dev.tdpmmu.spte.SpteFormat;
+import dev.tdpmmu.sync.Counter;
 import dev.tdpmmu.sync.LockDep;
 import dev.tdpmmu.sync.LockMode;
 import dev.tdpmmu.sync.LockRank;
@@ -27,10 +29,10 @@ public final class SpteUpdater {
     private final RemoteTlb remoteTlb;
     private final RcuDomain rcu;
 
-    SpteUpdater(SpteFormat format, RemoteTlb remoteTlb, RcuDomain rcu) {
+    SpteUpdater(SpteFormat format, int vmId, RemoteTlb remoteTlb, RcuDomain rcu, PossibleNxPages nxPages) {
         this.format = format;
-        this.transition = new SpteTransition(format);
-        this.remover = new SubtreeRemover(format, transition);
+        this.transition = new SpteTransition(format, vmId);
+        this.remover = new SubtreeRemover(format, transition, nxPages);
         this.remoteTlb = remoteTlb;
         this.rcu = rcu;
     }
@@ -58,6 +60,142 @@ public final class SpteUpdater {
         }
         transition.apply(slot, gfn, level, oldSpte, newSpte);
         return true;
+    }
+
+    /**
+     * Changes permissions, A or D of a leaf while others may change it as well. No counter depends on them.
+     *
+     * @param spteAddress host physical address of the entry
+     * @param gfn any frame that it covers
+     * @param level of the entry, 1 to 3
+     * @param oldSpte leaf that must be there
+     * @param newSpte leaf of the same frame
+     * @return whether {@code newSpte} was installed; if not, nothing has changed
+     * @locking inside an epoch; without the MMU lock only by who loses nothing but A
+     * @ordering volatile exchange; pairs with {@link SpteAccess#readAcquire}
+     */
+    @HotPath
+    boolean tryChangeBits(long spteAddress, long gfn, int level, long oldSpte, long newSpte) {
+        if (!SpteAccess.compareAndSet(spteAddress, oldSpte, newSpte)) {
+            return false;
+        }
+        transition.bitsChanged(gfn, level, oldSpte, newSpte);
+        return true;
+    }
+
+    /**
+     * Zaps the leaves of one table of 4 KiB leaves while no other holder of the MMU lock can change them.
+     *
+     * @param slot of the caller
+     * @param table host physical address of the table page
+     * @param startGfn first frame, in the table
+     * @param endGfn frame behind the last, in the table or the first behind it
+     * @return leaves zapped; their flush is pending
+     * @locking MMU lock exclusive, inside an epoch
+     * @kvm tdp_mmu_zap_leafs
+     */
+    @RequiresLock("MMU exclusive")
+    int zapLeavesExclusive(ReaderSlot slot, long table, long startGfn, long endGfn) {
+        LockDep.assertHeldExclusive(LockRank.MMU);
+        int zapped = 0;
+        for (long gfn = startGfn; gfn < endGfn; gfn++) {
+            long address = SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
+            long oldSpte = SpteAccess.readAcquire(address);
+            if (Spte.isMmuPresent(oldSpte)) {
+                if (format.isVolatile(oldSpte, PagingLevel.L4K)) {
+                    // A plain store could overwrite a D bit that hardware sets between our read and the store.
+                    oldSpte = SpteAccess.exchange(address, Spte.NON_PRESENT);
+                } else {
+                    SpteAccess.setRelease(address, Spte.NON_PRESENT);
+                }
+                transition.zapped(gfn, PagingLevel.L4K, oldSpte, Spte.NON_PRESENT);
+                zapped++;
+            }
+        }
+        slot.count(Counter.PAGES_4K, -zapped);
+        return zapped;
+    }
+
+    /**
+     * Cuts the leaves of one table of 4 KiB leaves off, in a root that no vCPU can use any more: no flush.
+     *
+     * @param slot of the caller
+     * @param table host physical address of the table page
+     * @return leaves cut off
+     * @locking MMU lock shared, inside an epoch
+     */
+    @RequiresLock("MMU")
+    int cutOffLeaves(ReaderSlot slot, long table) {
+        long gfn = TableHeaders.gfn(table);
+        int cutOff = 0;
+        for (int i = 0; i < PagingLevel.ENTRIES; i++) {
+            long address = table + ((long) i << 3);
+            long oldSpte = SpteAccess.readAcquire(address);
+            while (oldSpte != Spte.NON_PRESENT && !Spte.isFrozen(oldSpte)) {
+                if (SpteAccess.compareAndSet(address, oldSpte, Spte.NON_PRESENT)) {
+                    // MMIO entries go as well; only leaves are counted.
+                    cutOff += Spte.isMmuPresent(oldSpte) ? 1 : 0;
+                    transition.zapped(gfn + i, PagingLevel.L4K, oldSpte, Spte.NON_PRESENT);
+                    break;
+                }
+                oldSpte = SpteAccess.readAcquire(address);
+            }
+        }
+        slot.count(Counter.PAGES_4K, -cutOff);
+        return cutOff;
+    }
+
+    /**
+     * Zaps leaves of one table of 4 KiB leaves under the shared lock: freezes all of them, flushes once, thaws.
+     *
+     * <p>Between freeze and thaw faults on these frames retry; all others go on.
+     *
+     * @param slot of the caller
+     * @param table host physical address of the table page
+     * @param startGfn first frame, in the table
+     * @param endGfn frame behind the last, in the table or the first behind it
+     * @param frozen of the caller, one bit for each entry of a table, all clear; clear again afterwards
+     * @return leaves zapped and flushed
+     * @locking MMU lock shared, inside an epoch
+     * @kvm tdp_mmu_zap_spte_atomic
+     */
+    @RequiresLock("MMU")
+    int zapLeavesShared(ReaderSlot slot, long table, long startGfn, long endGfn, long[] frozen) {
+        int zapped = 0;
+        for (long gfn = startGfn; gfn < endGfn; gfn++) {
+            if (tryFreezeLeaf(SpteAccess.addressOf(table, gfn, PagingLevel.L4K), gfn)) {
+                int index = PagingLevel.index(gfn, PagingLevel.L4K);
+                frozen[index >>> 6] |= 1L << index;
+                zapped++;
+            }
+        }
+        if (zapped == 0) {
+            return 0;
+        }
+        slot.count(Counter.PAGES_4K, -zapped);
+        remoteTlb.flushRange(startGfn, endGfn);
+        for (int word = 0; word < frozen.length; word++) {
+            for (long bits = frozen[word]; bits != 0; bits &= bits - 1) {
+                int index = (word << 6) + Long.numberOfTrailingZeros(bits);
+                // No compare-and-set: the marker is ours, nobody else writes an entry that is FROZEN.
+                SpteAccess.setRelease(table + ((long) index << 3), Spte.NON_PRESENT);
+            }
+            frozen[word] = 0;
+        }
+        return zapped;
+    }
+
+    private boolean tryFreezeLeaf(long address, long gfn) {
+        long oldSpte = SpteAccess.readAcquire(address);
+        // After a lost exchange everything is asked again: the leaf may have gone, or be frozen by somebody else.
+        while (Spte.isMmuPresent(oldSpte)) {
+            if (SpteAccess.compareAndSet(address, oldSpte, Spte.FROZEN)) {
+                transition.zapped(gfn, PagingLevel.L4K, oldSpte, Spte.FROZEN);
+                return true;
+            }
+            oldSpte = SpteAccess.readAcquire(address);
+        }
+        return false;
     }
 
     /**
@@ -112,8 +250,33 @@ public final class SpteUpdater {
         }
         transition.apply(slot, gfn, level, oldSpte, Spte.NON_PRESENT);
         if (format.isTable(oldSpte, level)) {
-            remover.remove(slot, format.address(oldSpte), LockMode.SHARED, batch);
+            remover.removeUnused(slot, format.address(oldSpte), batch);
         }
+        return true;
+    }
+
+    /**
+     * Cuts a table of a live root off, and leaves flush and retirement to the caller, who does many. Faults may install
+     * something in its place before the flush: the frames are the same, so that what a TLB still holds is stale only in
+     * its permissions.
+     *
+     * @param slot of the caller
+     * @param spteAddress host physical address of the entry
+     * @param gfn any frame that it covers
+     * @param level of the entry, 2 to 5
+     * @param tableSpte table entry that must be there
+     * @param batch takes the pages; to be retired after the flush
+     * @return whether it was cut off; if not, nothing has changed
+     * @locking MMU lock shared, inside an epoch
+     * @kvm kvm_tdp_mmu_zap_possible_nx_huge_page
+     */
+    @RequiresLock("MMU")
+    boolean tryCutOffLive(ReaderSlot slot, long spteAddress, long gfn, int level, long tableSpte, RetiredBatch batch) {
+        if (!SpteAccess.compareAndSet(spteAddress, tableSpte, Spte.NON_PRESENT)) {
+            return false;
+        }
+        transition.apply(slot, gfn, level, tableSpte, Spte.NON_PRESENT);
+        remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
         return true;
     }
 
@@ -173,14 +336,50 @@ public final class SpteUpdater {
             ReaderSlot slot, long spteAddress, long gfn, int level, long tableSpte, long leafSpte) {
         // Before the exchange: nothing may fail between it and the retirement.
         RetiredBatch batch = new RetiredBatch();
+        if (!tryReplaceTableUnflushed(slot, spteAddress, gfn, level, tableSpte, leafSpte, batch)) {
+            return false;
+        }
+        flushEntry(gfn, level);
+        rcu.retire(batch);
+        return true;
+    }
+
+    /**
+     * Puts a huge leaf in the place of a table as {@link #tryReplaceTable} does, but leaves flush and retirement to the
+     * caller, who does many.
+     *
+     * @param slot of the caller
+     * @param spteAddress host physical address of the entry
+     * @param gfn any frame that it covers
+     * @param level of the entry, 2 or 3
+     * @param tableSpte table entry that must be there
+     * @param leafSpte huge leaf
+     * @param batch takes the pages; to be retired after the flush
+     * @return whether it was replaced; if not, nothing has changed
+     * @locking MMU lock shared, inside an epoch
+     * @kvm tdp_mmu_iter_set_spte in kvm_tdp_mmu_recover_huge_pages
+     */
+    @RequiresLock("MMU")
+    boolean tryReplaceTableUnflushed(
+            ReaderSlot slot, long spteAddress, long gfn, int level, long tableSpte, long leafSpte, RetiredBatch batch) {
         if (!SpteAccess.compareAndSet(spteAddress, tableSpte, leafSpte)) {
             return false;
         }
         transition.apply(slot, gfn, level, tableSpte, leafSpte);
-        remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
-        flushEntry(gfn, level);
-        rcu.retire(batch);
+        long used = remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
+        addUsed(spteAddress, level, leafSpte, used);
         return true;
+    }
+
+    /** Gives a huge leaf the A and D bits of the small ones that it replaced, until somebody replaces it in turn. */
+    private void addUsed(long spteAddress, int level, long leafSpte, long used) {
+        long spte = SpteAccess.readAcquire(spteAddress);
+        while (format.isLeaf(spte, level)
+                && format.address(spte) == format.address(leafSpte)
+                && (spte & used) != used
+                && !SpteAccess.compareAndSet(spteAddress, spte, spte | used)) {
+            spte = SpteAccess.readAcquire(spteAddress);
+        }
     }
 
     private void flushEntry(long gfn, int level) {

@@ -32,10 +32,14 @@ import dev.tdpmmu.sync.RetiredBatch;
 final class SubtreeRemover {
     private final SpteFormat format;
     private final SpteTransition transition;
+    private final PossibleNxPages nxPages;
+    private final long usedBits;
 
-    SubtreeRemover(SpteFormat format, SpteTransition transition) {
+    SubtreeRemover(SpteFormat format, SpteTransition transition, PossibleNxPages nxPages) {
         this.format = format;
         this.transition = transition;
+        this.nxPages = nxPages;
+        this.usedBits = format.accessedBit() | format.dirtyBit();
     }
 
     /**
@@ -45,11 +49,14 @@ final class SubtreeRemover {
      * @param tableHpa table that no live entry points to any more
      * @param mode how the caller holds the MMU lock
      * @param batch takes the pages; to be retired after the flush
+     * @return the A and D bits that any of the leaves had
      * @locking MMU lock as {@code mode} says, inside an epoch
      */
-    void remove(ReaderSlot slot, long tableHpa, LockMode mode, RetiredBatch batch) {
+    long remove(ReaderSlot slot, long tableHpa, LockMode mode, RetiredBatch batch) {
         int level = TableHeaders.level(tableHpa);
         long gfn = TableHeaders.gfn(tableHpa);
+        long used = 0;
+        nxPages.forget(tableHpa);
         for (int i = 0; i < PagingLevel.ENTRIES; i++) {
             long address = tableHpa + ((long) i << 3);
             long oldSpte = mode == LockMode.SHARED ? freezeShared(address) : freezeExclusive(address, level);
@@ -57,7 +64,40 @@ final class SubtreeRemover {
                 transition.apply(slot, gfn + i * PagingLevel.pages(level), level, oldSpte, Spte.FROZEN);
             }
             if (format.isTable(oldSpte, level)) {
-                remove(slot, format.address(oldSpte), mode, batch);
+                used |= remove(slot, format.address(oldSpte), mode, batch);
+            } else if (format.isLeaf(oldSpte, level)) {
+                used |= oldSpte & usedBits;
+            }
+        }
+        slot.count(Counter.TABLES, -1);
+        batch.add(tableHpa);
+        return used;
+    }
+
+    /**
+     * Takes apart a table of an invalid root: as {@link #remove}, but leaves entries that are not present as they are.
+     * No fault installs anything in an invalid root, because it asks for the root's state under the lock.
+     *
+     * @param slot of the caller
+     * @param tableHpa table that no live entry points to any more
+     * @param batch takes the pages
+     * @locking MMU lock shared, inside an epoch
+     */
+    void removeUnused(ReaderSlot slot, long tableHpa, RetiredBatch batch) {
+        int level = TableHeaders.level(tableHpa);
+        long gfn = TableHeaders.gfn(tableHpa);
+        nxPages.forget(tableHpa);
+        for (int i = 0; i < PagingLevel.ENTRIES; i++) {
+            long address = tableHpa + ((long) i << 3);
+            long oldSpte = SpteAccess.readAcquire(address);
+            // A FROZEN entry belongs to an unmap, which will thaw it inside its epoch, before the page is reused.
+            if (oldSpte == Spte.NON_PRESENT || Spte.isFrozen(oldSpte)) {
+                continue;
+            }
+            oldSpte = freezeShared(address);
+            transition.apply(slot, gfn + i * PagingLevel.pages(level), level, oldSpte, Spte.FROZEN);
+            if (format.isTable(oldSpte, level)) {
+                removeUnused(slot, format.address(oldSpte), batch);
             }
         }
         slot.count(Counter.TABLES, -1);

@@ -4,10 +4,14 @@ import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.memory.TableCache;
+import dev.tdpmmu.spte.Spte;
 import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.LockMode;
 import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.ReaderSlot;
+import dev.tdpmmu.trace.Trace;
+import dev.tdpmmu.trace.YieldEvent;
 
 /**
  * A cursor over the entries of one root in a gfn range, in pre-order: an entry, then what hangs below it, then its
@@ -33,6 +37,15 @@ import dev.tdpmmu.sync.ReaderSlot;
  * @kvm struct tdp_iter
  */
 public final class TdpIterator {
+    /**
+     * Most entries that an operation looks at between two looks for waiters: it stands on one entry, or on one that
+     * points to a table of 4 KiB leaves, which it does as a whole.
+     */
+    public static final int YIELD_BOUND = PagingLevel.ENTRIES;
+
+    /** Steps after which an operation that nobody waits for leaves its epoch all the same, so that grace periods end. */
+    private static final int STEPS_IN_EPOCH = 512;
+
     private final SpteFormat format;
 
     /** Table page of each level on the way to the entry; index is the level. */
@@ -50,6 +63,9 @@ public final class TdpIterator {
 
     private boolean yielded;
     private boolean valid;
+
+    /** Looks for waiters since the epoch was entered. */
+    private int stepsInEpoch;
 
     private int level;
     private long gfn;
@@ -87,6 +103,7 @@ public final class TdpIterator {
 
     private void restart() {
         yielded = false;
+        stepsInEpoch = 0;
         yieldedGfn = nextLastLevelGfn;
         level = rootLevel;
         valid = nextLastLevelGfn < endGfn;
@@ -185,7 +202,8 @@ public final class TdpIterator {
     }
 
     /**
-     * Lets waiters of the MMU lock in, if there are any and the cursor has made progress since it did so last.
+     * Lets waiters of the MMU lock in, if there are any and the cursor has made progress since it did so last; from
+     * time to time also begins a new epoch.
      *
      * @param lock held by the caller
      * @param slot of the caller
@@ -196,16 +214,109 @@ public final class TdpIterator {
      */
     @HotPath
     public boolean yieldIfNeeded(MmuLock lock, ReaderSlot slot, LockMode mode) {
-        if (nextLastLevelGfn == yieldedGfn || !lock.isContended(mode)) {
+        if (!mustYield(lock, mode)) {
             return false;
         }
         yieldNow(lock, slot, mode);
         return true;
     }
 
-    private void yieldNow(MmuLock lock, ReaderSlot slot, LockMode mode) {
+    /**
+     * Tells whether the caller should yield now: after it has flushed what is pending, by {@link #yieldNow}.
+     *
+     * @param lock held by the caller
+     * @param mode how it is held
+     * @return whether somebody waits, or the epoch has lasted long enough, and progress was made
+     */
+    @HotPath
+    public boolean mustYield(MmuLock lock, LockMode mode) {
+        stepsInEpoch++;
+        return nextLastLevelGfn != yieldedGfn && (lock.isContended(mode) || stepsInEpoch > STEPS_IN_EPOCH);
+    }
+
+    /**
+     * Drops the lock and the epoch and takes them again; the next step walks from the root to the same entry.
+     *
+     * @param lock held by the caller
+     * @param slot of the caller
+     * @param mode how it is held
+     * @locking MMU lock as {@code mode} says; no flush may be pending
+     */
+    public void yieldNow(MmuLock lock, ReaderSlot slot, LockMode mode) {
+        YieldEvent event = Trace.beginYield();
         lock.yield(slot, mode);
+        Trace.endYield(event, nextLastLevelGfn, mode);
         yielded = true;
+    }
+
+    /**
+     * Drops the lock, fetches a table page, and takes the lock again; the next step walks from the root to the same
+     * entry.
+     *
+     * @param lock held by the caller
+     * @param slot of the caller
+     * @param mode how it is held
+     * @param stock that is empty
+     * @return false if no page is left under the VM's cap
+     * @locking MMU lock as {@code mode} says; no flush may be pending
+     */
+    boolean topUpUnlocked(MmuLock lock, ReaderSlot slot, LockMode mode, TableCache stock) {
+        lock.unlock(slot, mode);
+        boolean filled;
+        try {
+            filled = stock.topUp(1);
+        } finally {
+            lock.lock(slot, mode);
+        }
+        yielded = true;
+        return filled;
+    }
+
+    /**
+     * Begins a new epoch from time to time, for walks that hold no lock.
+     *
+     * @param slot of the caller, {@link ReaderSlot#WALKING}
+     * @return whether it did; then the caller continues its loop without using anything it has read
+     */
+    @HotPath
+    boolean renewEpochIfDue(ReaderSlot slot) {
+        if (++stepsInEpoch <= STEPS_IN_EPOCH || nextLastLevelGfn == yieldedGfn) {
+            return false;
+        }
+        slot.leave(ReaderSlot.OUTSIDE);
+        slot.enter(ReaderSlot.WALKING);
+        yielded = true;
+        return true;
+    }
+
+    /**
+     * Tells whether the entry points to a table of 4 KiB leaves, which an operation does as a whole.
+     *
+     * @return whether it does
+     */
+    @HotPath
+    boolean isLeafTable() {
+        return level == PagingLevel.L2M && Spte.isTable(spte);
+    }
+
+    /**
+     * Returns the first frame of the entry that lies in the range.
+     *
+     * @return gfn
+     */
+    @HotPath
+    long firstGfn() {
+        return Math.max(gfn, nextLastLevelGfn);
+    }
+
+    /**
+     * Returns the frame behind the last one of the entry that lies in the range.
+     *
+     * @return gfn
+     */
+    @HotPath
+    long lastGfnExclusive() {
+        return Math.min(gfn + PagingLevel.pages(level), endGfn);
     }
 
     /**

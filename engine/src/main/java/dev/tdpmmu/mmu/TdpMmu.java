@@ -1,10 +1,10 @@
 package dev.tdpmmu.mmu;
 
 import dev.tdpmmu.base.Gfn;
-import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.TableCache;
 import dev.tdpmmu.memory.TablePool;
+import dev.tdpmmu.slot.DirtyRing;
 import dev.tdpmmu.slot.SlotRegistry;
 import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.LockMode;
@@ -33,7 +33,9 @@ public final class TdpMmu {
     private final FaultHandler faults;
     private final RootRegistry roots;
     private final RootZapper zapper;
-    private final WriteProtector writeProtector;
+    private final RangeOperations ranges;
+    private final PossibleNxPages nxPages = new PossibleNxPages();
+    private final NxPolicy nx;
     private final TdpWalk walk;
 
     /**
@@ -64,11 +66,31 @@ public final class TdpMmu {
         this.rcu = rcu;
         this.remoteTlb = remoteTlb;
         this.lock = MmuLock.of(config.lockPolicy(), readers);
-        this.updater = new SpteUpdater(format, remoteTlb, rcu);
-        this.faults = new FaultHandler(config, format, lock, tracker, slots, updater, rcu);
+        this.nx = new NxPolicy(config.nx().mitigation());
+        this.updater = new SpteUpdater(format, vmId, remoteTlb, rcu, nxPages);
+        WriteTracks tracks = new WriteTracks();
+        TableLinker linker = new TableLinker(format, updater, nxPages, nx);
+        this.faults = new FaultHandler(config, vmId, format, lock, tracker, slots, updater, rcu, linker, tracks, nx);
         this.roots = new RootRegistry(config.pagingMode().levels(), lock, rcu);
         this.zapper = new RootZapper(format, lock, roots, updater, rcu, remoteTlb, tracker);
-        this.writeProtector = new WriteProtector(format, lock, updater);
+        RangeOperations.Parts parts = new RangeOperations.Parts(
+                new RangeZapper(format, lock, updater, remoteTlb),
+                new WriteProtector(format, lock, updater),
+                new DirtyClearer(format, lock, updater, config.dirtyLog().pml()),
+                new HugePageSplitter(format, lock, linker),
+                new HugePageRecoverer(
+                        format,
+                        lock,
+                        updater,
+                        remoteTlb,
+                        rcu,
+                        tracks,
+                        nx,
+                        config.hugePages().level()),
+                new AgeScanner(format, updater),
+                new NxHugePageRecovery(format, lock, updater, remoteTlb, rcu, slots, nxPages),
+                tracks);
+        this.ranges = new RangeOperations(readers, pool, lock, roots, tracker, rcu, remoteTlb, parts);
         this.walk = new TdpWalk(format);
     }
 
@@ -79,7 +101,18 @@ public final class TdpMmu {
      * @return part with a reader slot, without a root
      */
     public VcpuMmu createVcpu(String name) {
-        return new VcpuMmu(readers.take(name), new TableCache(pool));
+        return createVcpu(name, DirtyRing.NONE);
+    }
+
+    /**
+     * Makes the MMU's part of a vCPU that logs its stores in a ring.
+     *
+     * @param name for reports
+     * @param ring of the vCPU, or {@link DirtyRing#NONE}
+     * @return part with a reader slot, without a root
+     */
+    public VcpuMmu createVcpu(String name, DirtyRing ring) {
+        return new VcpuMmu(readers.take(name), new TableCache(pool), ring);
     }
 
     /**
@@ -156,39 +189,42 @@ public final class TdpMmu {
     }
 
     /**
-     * Takes W from the leaves of a range and flushes, so that the next store to each page faults; the fast fix gives W
-     * back.
+     * Returns the operations on gfn ranges.
      *
-     * @param startGfn first frame
-     * @param lastGfnExclusive frame behind the last
-     * @return whether anything was writable
-     * @locking takes the MMU lock shared; yields
-     * @kvm kvm_tdp_mmu_wrprot_slot
+     * @return operations
      */
-    public boolean writeProtect(long startGfn, long lastGfnExclusive) {
-        ReaderSlot worker = readers.take("write-protect");
-        try {
-            boolean changed = false;
-            for (TdpRoot root : roots.roots()) {
-                if (!root.isInvalid() && root.tryGet()) {
-                    try {
-                        changed |= writeProtector.protect(worker, root, startGfn, lastGfnExclusive);
-                    } finally {
-                        roots.put(worker, root);
-                    }
-                }
-            }
-            // Also if nothing was writable: another write protection may have cleared the entries and not have
-            // flushed yet. We would call pages protected that a vCPU still writes through its TLB. Whole leaves: one
-            // that reaches beyond the range has lost W everywhere, and a TLB may hold it in pieces.
-            long lastGfn = lastGfnExclusive - 1;
-            remoteTlb.flushRange(
-                    Gfn.alignDown(startGfn, PagingLevel.MAX_HUGE),
-                    Gfn.alignDown(lastGfn, PagingLevel.MAX_HUGE) + PagingLevel.pages(PagingLevel.MAX_HUGE));
-            return changed;
-        } finally {
-            readers.give(worker);
-        }
+    public RangeOperations ranges() {
+        return ranges;
+    }
+
+    /**
+     * Switches the mitigation that forbids the execution of huge leaves. What is mapped stays as it is: the caller zaps
+     * everything after.
+     *
+     * @param on whether huge leaves lack X
+     * @locking slots lock held
+     */
+    public void setNxMitigation(boolean on) {
+        nx.setMitigation(on);
+    }
+
+    /**
+     * Tells whether huge leaves lack X.
+     *
+     * @return whether the mitigation is on
+     */
+    public boolean nxMitigation() {
+        return nx.mitigation();
+    }
+
+    /**
+     * Returns how many tables exist only because a huge leaf must not be executed, and may be given up.
+     *
+     * @return length of the list
+     * @kvm nx_lpage_splits
+     */
+    public long nxSplits() {
+        return nxPages.size();
     }
 
     /**
@@ -206,7 +242,7 @@ public final class TdpMmu {
                 // The last user of an invalid root puts it without the MMU lock.
                 roots.holdStill();
                 try {
-                    return new TreeVerifier(format, vmId, slots.current()).verify(roots, readers);
+                    return new TreeVerifier(format, vmId, slots.current(), ranges).verify(roots, readers, nxPages);
                 } finally {
                     roots.letChange();
                 }

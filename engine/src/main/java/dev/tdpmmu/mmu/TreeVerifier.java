@@ -4,6 +4,7 @@ import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.memory.HostMemory;
 import dev.tdpmmu.memory.SpteAccess;
 import dev.tdpmmu.memory.TableHeaders;
+import dev.tdpmmu.slot.HostPageWord;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.slot.MemSlots;
 import dev.tdpmmu.spte.Spte;
@@ -28,9 +29,12 @@ final class TreeVerifier {
     private final MemSlots slots;
     private final LongHashSet tables = new LongHashSet();
     private final long[] leaves = new long[PagingLevel.MAX_HUGE + 1];
+    private final RangeOperations ranges;
     private long mmioEntries;
+    private long nxListed;
 
-    TreeVerifier(SpteFormat format, int vmId, MemSlots slots) {
+    TreeVerifier(SpteFormat format, int vmId, MemSlots slots, RangeOperations ranges) {
+        this.ranges = ranges;
         this.format = format;
         this.vmId = vmId;
         this.slots = slots;
@@ -41,11 +45,12 @@ final class TreeVerifier {
      *
      * @param registry roots
      * @param readers whose counters must agree
+     * @param nxPages list whose length must be the number of tables in it
      * @return what was found
      * @throws MmuCorruptionException naming what is broken
      * @locking MMU lock exclusive
      */
-    TreeCensus verify(RootRegistry registry, ReaderSlots readers) {
+    TreeCensus verify(RootRegistry registry, ReaderSlots readers, PossibleNxPages nxPages) {
         LockDep.assertHeldExclusive(LockRank.MMU);
         int roots = 0;
         for (TdpRoot root : registry.roots()) {
@@ -57,6 +62,7 @@ final class TreeVerifier {
         compare("pages_2m", readers.sum(Counter.PAGES_2M), census.pages2m());
         compare("pages_1g", readers.sum(Counter.PAGES_1G), census.pages1g());
         compare("table pages", readers.sum(Counter.TABLES), census.tablePages());
+        compare("nx_lpage_splits", nxPages.size(), nxListed);
         return census;
     }
 
@@ -87,6 +93,9 @@ final class TreeVerifier {
                     table,
                     level,
                     gfn);
+        }
+        if (TableHeaders.nxState(table) == TableHeaders.NX_LISTED) {
+            nxListed++;
         }
         for (int i = 0; i < PagingLevel.ENTRIES; i++) {
             long address = table + ((long) i << 3);
@@ -122,12 +131,43 @@ final class TreeVerifier {
         if (!slot.exists() || gfn + PagingLevel.pages(level) > slot.endGfn()) {
             throw MmuCorruptionException.transition("leaf outside its slot", format, gfn, level, spte, spte);
         }
-        if (slot.hpa(gfn) != format.address(spte)) {
+        if (hpa(slot, gfn) != format.address(spte)) {
             throw MmuCorruptionException.transition("leaf maps a foreign frame", format, gfn, level, spte, spte);
+        }
+        if (slot.logsDirty() && level != PagingLevel.L4K && format.isWritable(spte)) {
+            checkInitiallySet(slot, gfn, level, spte);
+        }
+        if (format.isMmuWritable(spte) && isWatched(gfn, level)) {
+            throw MmuCorruptionException.transition("watched page is writable", format, gfn, level, spte, spte);
         }
         if (format.isMmuWritable(spte) && slot.isReadOnly()) {
             throw MmuCorruptionException.transition("leaf allows more than its slot", format, gfn, level, spte, spte);
         }
+    }
+
+    private static long hpa(MemSlot slot, long gfn) {
+        return slot.isLinear()
+                ? slot.hpa(gfn)
+                : HostPageWord.hpa(slot.hostPages().word(slot.hostPage(gfn)));
+    }
+
+    /** Stores to a huge leaf leave no trace: it may be writable only while all its pages count as dirty anyway. */
+    private void checkInitiallySet(MemSlot slot, long gfn, int level, long spte) {
+        for (long page = gfn; page < gfn + PagingLevel.pages(level); page++) {
+            if (!slot.dirtyBitmap().isDirty(page - slot.baseGfn())) {
+                throw MmuCorruptionException.transition(
+                        "huge leaf of a logged slot is writable", format, gfn, level, spte, spte);
+            }
+        }
+    }
+
+    private boolean isWatched(long gfn, int level) {
+        for (long page = gfn; page < gfn + PagingLevel.pages(level); page++) {
+            if (ranges.isWatched(page)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private static MmuCorruptionException broken(String what, long address, int level, long gfn) {

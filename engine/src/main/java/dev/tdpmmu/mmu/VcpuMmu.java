@@ -2,6 +2,7 @@ package dev.tdpmmu.mmu;
 
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.memory.TableCache;
+import dev.tdpmmu.slot.DirtyRing;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.sync.ReaderSlot;
 
@@ -15,6 +16,9 @@ public final class VcpuMmu {
     final ReaderSlot slot;
     final TableCache tables;
 
+    /** Where this vCPU's stores are logged; pushes nothing if the VM logs in bitmaps. */
+    final DirtyRing ring;
+
     /** Slot of the last fault, tried first by the next. */
     MemSlot lastSlot = MemSlot.NONE;
 
@@ -24,9 +28,10 @@ public final class VcpuMmu {
     /** Null until the first access and after a reload request. */
     private TdpRoot root;
 
-    VcpuMmu(ReaderSlot slot, TableCache tables) {
+    VcpuMmu(ReaderSlot slot, TableCache tables, DirtyRing ring) {
         this.slot = slot;
         this.tables = tables;
+        this.ring = ring;
     }
 
     /**
@@ -37,6 +42,16 @@ public final class VcpuMmu {
     @HotPath
     public ReaderSlot slot() {
         return slot;
+    }
+
+    /**
+     * Returns this vCPU's dirty ring.
+     *
+     * @return ring; {@link DirtyRing#NONE} if the VM logs in bitmaps
+     */
+    @HotPath
+    public DirtyRing ring() {
+        return ring;
     }
 
     /**

@@ -1,19 +1,28 @@
 package dev.tdpmmu.mmu;
 
+import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
+import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.spte.Spte;
 import dev.tdpmmu.spte.SpteFormat;
+import dev.tdpmmu.sync.LockDep;
 import dev.tdpmmu.sync.LockMode;
+import dev.tdpmmu.sync.LockRank;
 import dev.tdpmmu.sync.MmuLock;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
- * Takes W from the leaves of a range so that the next store to each page is seen; the fast fix gives it back.
+ * Takes write permission from leaves, for two users who must not be confused:
  *
- * <p>MMU-writable stays: only the hardware's permission goes. The flush is the caller's, once for the whole range, and
- * it is not made before a yield either: a store that still goes through a cached translation is one that came before
- * the protection, which counts only from the flush on.
+ * <ul>
+ *   <li><em>dirty logging</em> wants to see the next store: only W goes, MMU-writable stays, and the fast fix gives W
+ *       back. The flush is the caller's, once for the whole range, and not before a yield either: a store that still
+ *       goes through a cached translation is one that came before the protection, which counts only from the flush on;
+ *   <li><em>page tracking</em> wants to see every store: W and MMU-writable go, and no fault gives them back while the
+ *       page is watched. The flush comes before the lock is dropped.
+ * </ul>
  *
- * @kvm kvm_tdp_mmu_wrprot_slot
+ * @kvm kvm_tdp_mmu_wrprot_slot, kvm_tdp_mmu_write_protect_gfn
  */
 final class WriteProtector {
     private final SpteFormat format;
@@ -27,25 +36,26 @@ final class WriteProtector {
     }
 
     /**
-     * Write-protects the leaves of a range.
+     * Takes W from the leaves of a range.
      *
      * @param slot of the worker
      * @param root valid root on which the caller holds a reference
      * @param startGfn first frame
      * @param endGfn frame behind the last
+     * @param minLevel lowest level whose leaves are protected, 1 to 3
      * @return whether any entry changed, so that a flush is needed
      * @locking takes the MMU lock shared; yields
      */
-    boolean protect(ReaderSlot slot, TdpRoot root, long startGfn, long endGfn) {
+    boolean protect(ReaderSlot slot, TdpRoot root, long startGfn, long endGfn, int minLevel) {
         TdpIterator cursor = new TdpIterator(format);
         boolean changed = false;
         lock.lock(slot, LockMode.SHARED);
         try {
-            for (cursor.start(root, PagingLevel.L4K, startGfn, endGfn); cursor.isValid(); cursor.next()) {
+            for (cursor.start(root, PagingLevel.L2M, startGfn, endGfn); cursor.isValid(); cursor.next()) {
                 if (cursor.yieldIfNeeded(lock, slot, LockMode.SHARED)) {
                     continue;
                 }
-                changed |= protect(slot, cursor);
+                changed |= protect(cursor, minLevel);
             }
         } finally {
             lock.unlock(slot, LockMode.SHARED);
@@ -53,15 +63,81 @@ final class WriteProtector {
         return changed;
     }
 
-    private boolean protect(ReaderSlot slot, TdpIterator cursor) {
+    private boolean protect(TdpIterator cursor, int minLevel) {
         long spte = cursor.spte();
-        // After a lost exchange everything is asked again: the entry may have become a table or gone away.
-        while (format.isLeaf(spte, cursor.level()) && format.isWritable(spte)) {
-            if (updater.trySet(
-                    slot, cursor.spteAddress(), cursor.gfn(), cursor.level(), spte, format.clearWritable(spte))) {
+        if (cursor.level() >= minLevel) {
+            // After a lost exchange everything is asked again: the entry may have become a table or gone away.
+            while (format.isLeaf(spte, cursor.level()) && format.isWritable(spte)) {
+                if (updater.tryChangeBits(
+                        cursor.spteAddress(), cursor.gfn(), cursor.level(), spte, protectedFor(spte, minLevel))) {
+                    return true;
+                }
+                spte = cursor.reread();
+            }
+        }
+        return minLevel == PagingLevel.L4K
+                && cursor.isLeafTable()
+                && protectTable(Spte.address(spte), cursor.firstGfn(), cursor.lastGfnExclusive());
+    }
+
+    /**
+     * The huge leaf that makes the next store to it visible. Where huge leaves alone are protected, D tells of stores
+     * to the small ones: the pieces inherit D when the leaf is split, and a piece with D would never be logged.
+     */
+    private long protectedFor(long spte, int minLevel) {
+        long cleaned = minLevel > PagingLevel.L4K ? spte & ~format.dirtyBit() : spte;
+        return format.clearWritable(cleaned);
+    }
+
+    /**
+     * Takes W from the leaves of one table of 4 KiB leaves.
+     *
+     * @return whether any entry changed
+     * @locking MMU lock shared, inside an epoch
+     */
+    @HotPath
+    boolean protectTable(long table, long startGfn, long endGfn) {
+        boolean changed = false;
+        for (long gfn = startGfn; gfn < endGfn; gfn++) {
+            long address = SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
+            long spte = SpteAccess.readAcquire(address);
+            while (Spte.isMmuPresent(spte) && format.isWritable(spte)) {
+                if (updater.tryChangeBits(address, gfn, PagingLevel.L4K, spte, format.clearWritable(spte))) {
+                    changed = true;
+                    break;
+                }
+                spte = SpteAccess.readAcquire(address);
+            }
+        }
+        return changed;
+    }
+
+    /**
+     * Takes W and MMU-writable from the leaf that maps a frame, whatever its level.
+     *
+     * @param root valid root
+     * @param gfn guest frame number
+     * @return whether any entry changed; then the caller flushes the whole leaf before it drops the lock
+     * @locking MMU lock exclusive, inside an epoch; does not yield
+     * @kvm kvm_tdp_mmu_write_protect_gfn
+     */
+    boolean protectGfn(TdpRoot root, long gfn) {
+        LockDep.assertHeldExclusive(LockRank.MMU);
+        int level = root.level();
+        long address = SpteAccess.addressOf(root.hpa(), gfn, level);
+        long spte = SpteAccess.readAcquire(address);
+        while (format.isTable(spte, level)) {
+            level--;
+            address = SpteAccess.addressOf(Spte.address(spte), gfn, level);
+            spte = SpteAccess.readAcquire(address);
+        }
+        // Both bits are asked: a leaf that logging has protected lacks W, and the fast fix would still give it back.
+        while (format.isLeaf(spte, level) && (format.isWritable(spte) || format.isMmuWritable(spte))) {
+            // Exclusive, but hardware may set D and the fast fix W.
+            if (updater.tryChangeBits(address, gfn, level, spte, format.clearWritableAndMmuWritable(spte))) {
                 return true;
             }
-            spte = cursor.reread();
+            spte = SpteAccess.readAcquire(address);
         }
         return false;
     }

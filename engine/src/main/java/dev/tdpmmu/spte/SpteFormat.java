@@ -496,6 +496,49 @@ public final class SpteFormat {
     }
 
     /**
+     * Makes the huge leaf that has the permissions of a smaller one.
+     *
+     * @param smallSpte leaf of a level below
+     * @param hpa host physical address of the huge page, aligned to {@code level}
+     * @param level 2 or 3
+     * @return the huge leaf
+     * @kvm make_huge_spte
+     */
+    public long makeHuge(long smallSpte, long hpa, int level) {
+        if (Debug.CHECK) {
+            SpteFormatCheck.checkAddress(hpa, level, physicalAddressLimit);
+        }
+        return smallSpte & ~Spte.ADDRESS | hpa | Spte.PAGE_SIZE;
+    }
+
+    /**
+     * Allows fetches.
+     *
+     * @param spte leaf
+     * @return the entry with X; one whose accesses are tracked gets it when they are restored
+     * @kvm make_spte_executable
+     */
+    @HotPath
+    public long makeExecutable(long spte) {
+        if (isAccessTracked(spte)) {
+            return spte | execute << SAVED_SHIFT;
+        }
+        return spte & ~noExecute | execute;
+    }
+
+    /**
+     * Forbids fetches.
+     *
+     * @param spte leaf
+     * @return the entry without X
+     * @kvm make_spte_nonexec
+     */
+    @HotPath
+    public long clearExecutable(long spte) {
+        return isAccessTracked(spte) ? spte & ~(execute << SAVED_SHIFT) : spte & ~execute | noExecute;
+    }
+
+    /**
      * Forbids stores until a fast fix allows them again.
      *
      * @param spte leaf

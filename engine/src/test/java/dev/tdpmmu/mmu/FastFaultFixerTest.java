@@ -36,7 +36,7 @@ class FastFaultFixerTest {
     @MethodSource(FORMATS)
     void storeToAWriteProtectedLeafIsFixedWithoutTheLock(VmConfig.Builder builder) {
         try (MmuFixture f = mapped(builder)) {
-            assertTrue(f.mmu.writeProtect(0, 0x400));
+            assertTrue(f.mmu.ranges().writeProtect(0, 0x400));
             assertEquals(List.of("0x0-0x40000"), f.tlb.calls, "whole leaves of any size");
             assertFalse(f.format.isWritable(f.read(0)));
             assertFalse(f.format.isWritable(f.read(MIB_2)));
@@ -68,7 +68,7 @@ class FastFaultFixerTest {
     @Test
     void switchedOffItLeavesTheFaultToTheSlowPath() {
         try (MmuFixture f = mapped(VmConfig.builder().fastFix(false))) {
-            f.mmu.writeProtect(0, 1);
+            f.mmu.ranges().writeProtect(0, 1);
 
             assertEquals(FaultResult.FIXED, f.fault(0, Access.WRITE));
 
@@ -146,7 +146,7 @@ class FastFaultFixerTest {
             SpteAccess.setRelease(address, used);
             long neighbour = f.read(1 << 12);
 
-            assertTrue(f.mmu.writeProtect(0, 1));
+            assertTrue(f.mmu.ranges().writeProtect(0, 1));
 
             assertEquals(f.format.clearWritable(used), f.read(0));
             assertEquals(neighbour, f.read(1 << 12));
@@ -156,7 +156,7 @@ class FastFaultFixerTest {
     @Test
     void writeProtectionOfAPartFlushesWholeLeavesBecauseTlbsMayHoldThemInPieces() {
         try (MmuFixture f = mapped(VmConfig.builder())) {
-            assertTrue(f.mmu.writeProtect(0x3ff, 0x400));
+            assertTrue(f.mmu.ranges().writeProtect(0x3ff, 0x400));
 
             assertFalse(f.format.isWritable(f.read(MIB_2)), "one leaf, one W");
             assertEquals(List.of("0x0-0x40000"), f.tlb.calls);
@@ -177,9 +177,9 @@ class FastFaultFixerTest {
     void writeProtectionFlushesAlsoWhereAnotherOneHasClearedTheEntriesAlready() {
         try (MmuFixture f = mapped(VmConfig.builder())) {
             WriteProtector first = new WriteProtector(f.format, f.mmu.lock(), f.mmu.updater());
-            assertTrue(first.protect(f.worker, f.vcpu.root(), 0, 1));
+            assertTrue(first.protect(f.worker, f.vcpu.root(), 0, 1, 1));
 
-            f.mmu.writeProtect(0, 1);
+            f.mmu.ranges().writeProtect(0, 1);
 
             assertEquals(List.of("0x0-0x40000"), f.tlb.calls);
         }

@@ -445,7 +445,7 @@ class FaultHandlerTest {
             Backing frames = Backing.anonymous(PageSize.SIZE_4K);
             MemSlot slot = f.slots.add(0, 0, 2 * MIB_2, frames, Set.of()).newSlot();
             f.fault(MIB_2, Access.WRITE);
-            f.mmu.writeProtect(0, Gfn.of(2 * MIB_2));
+            f.mmu.ranges().writeProtect(0, Gfn.of(2 * MIB_2));
             long before = f.read(MIB_2);
             f.slots.move(slot, MIB_2);
 
@@ -465,7 +465,7 @@ class FaultHandlerTest {
             f.fault(0, Access.READ);
             f.fault(0, Access.READ);
             f.fault(GIB_1, Access.READ);
-            f.mmu.writeProtect(0, 1);
+            f.mmu.ranges().writeProtect(0, 1);
             f.fault(0, Access.WRITE);
             f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().begin(0, 1));
             f.fault(0, Access.EXECUTE);

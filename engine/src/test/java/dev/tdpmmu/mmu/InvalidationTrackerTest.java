@@ -54,14 +54,49 @@ class InvalidationTrackerTest {
     }
 
     @Test
-    void onlyTheExclusiveHolderBeginsAndEnds() {
+    void beginAndEndNeedNoLock() {
         try (MmuFixture f = new MmuFixture()) {
             InvalidationTracker tracker = f.mmu.invalidations();
+            long before = tracker.snapshot();
 
-            assertThrows(IllegalStateException.class, () -> tracker.begin(0, 1));
-            f.locked(LockMode.SHARED, () -> assertThrows(IllegalStateException.class, tracker::end));
-            f.locked(LockMode.EXCLUSIVE, () -> assertThrows(MmuCorruptionException.class, tracker::end));
+            tracker.begin(5, 6);
+            f.locked(LockMode.SHARED, () -> tracker.begin(7, 8));
 
+            assertTrue(tracker.isStale(before, 5));
+            assertTrue(tracker.isStale(before, 7));
+            f.locked(LockMode.SHARED, tracker::end);
+            tracker.end();
+            assertEquals(0, tracker.inProgress());
+            assertFalse(tracker.isStale(tracker.snapshot(), 5));
+        }
+    }
+
+    @Test
+    void endWithoutBeginIsRefused() {
+        try (MmuFixture f = new MmuFixture()) {
+            InvalidationTracker tracker = f.mmu.invalidations();
+            long before = tracker.snapshot();
+
+            assertThrows(MmuCorruptionException.class, tracker::end);
+
+            assertEquals(before, tracker.snapshot());
+        }
+    }
+
+    @Test
+    void thereMayBeOnlySoManyInvalidationsAtATime() {
+        try (MmuFixture f = new MmuFixture()) {
+            InvalidationTracker tracker = f.mmu.invalidations();
+            for (int i = 0; i < 4095; i++) {
+                tracker.begin(i, i + 1);
+            }
+
+            assertThrows(MmuCorruptionException.class, () -> tracker.begin(0, 1));
+
+            assertEquals(4095, tracker.inProgress());
+            for (int i = 0; i < 4095; i++) {
+                tracker.end();
+            }
             assertEquals(0, tracker.inProgress());
         }
     }

@@ -39,7 +39,7 @@ class SpteTransitionTest {
     }
 
     private static void apply(MmuFixture f, int level, long oldSpte, long newSpte) {
-        f.locked(LockMode.SHARED, () -> new SpteTransition(f.format).apply(f.worker, GFN, level, oldSpte, newSpte));
+        f.locked(LockMode.SHARED, () -> new SpteTransition(f.format, 1).apply(f.worker, GFN, level, oldSpte, newSpte));
     }
 
     private static void assertIllegal(MmuFixture f, String what, int level, long oldSpte, long newSpte) {
@@ -128,7 +128,7 @@ class SpteTransitionTest {
     @Test
     void changeWithoutTheLockIsRefused() {
         try (MmuFixture f = new MmuFixture()) {
-            SpteTransition transition = new SpteTransition(f.format);
+            SpteTransition transition = new SpteTransition(f.format, 1);
 
             IllegalStateException thrown = assertThrows(
                     IllegalStateException.class,
