@@ -47,8 +47,7 @@ final class Explore {
      */
     static void all(String name, Scenario.Factory factory, int withTwo, int sampled) {
         // The only owned locks are short ones without points inside, or used by one actor alone: slots lock, pages
-        // lock, the
-        // lock of the reader slots.
+        // lock, the lock of the reader slots.
         ScheduleExplorer explorer =
                 ScheduleExplorer.of(name, afresh(factory)).trustLocks().points(USED_ENTRIES);
 

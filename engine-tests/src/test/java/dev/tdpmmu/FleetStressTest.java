@@ -147,7 +147,7 @@ class FleetStressTest {
             SplittableRandom random = SEEDS.random("protect");
             for (int i = 0; i < SLOT_CHANGES || !done.get(); i++) {
                 long startGfn = random.nextLong(SHARED_PAGES);
-                vm.mmu().writeProtect(startGfn, startGfn + 1 + random.nextLong(SHARED_PAGES));
+                vm.mmu().ranges().writeProtect(startGfn, startGfn + 1 + random.nextLong(SHARED_PAGES));
                 if (i % 8 == 0) {
                     vm.verify();
                     vm.stats();

@@ -431,7 +431,7 @@ class VmModelTest {
         private void writeProtect() {
             long start = random.nextLong(REGION / PAGE);
             last = "write-protect from 0x" + Long.toHexString(start);
-            vm.mmu().writeProtect(start, start + 1 + random.nextLong(2048));
+            vm.mmu().ranges().writeProtect(start, start + 1 + random.nextLong(2048));
         }
 
         private void reopenVcpu() {

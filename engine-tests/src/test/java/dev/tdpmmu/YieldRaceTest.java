@@ -64,7 +64,9 @@ final class YieldRaceTest {
         @Override
         public List<Actor> actors() {
             return List.of(
-                    Actor.of("protect", () -> assertTrue(vm.mmu().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + PAGES))),
+                    Actor.of(
+                            "protect",
+                            () -> assertTrue(vm.mmu().ranges().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + PAGES))),
                     Actor.of("contender", this::contend));
         }
 

@@ -98,7 +98,7 @@ final class ZapRaceTest {
             super(config, stored, stored ? STORES : 1);
             this.mode = mode;
             if (writeProtected) {
-                vm.mmu().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + 16);
+                vm.mmu().ranges().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + 16);
             }
         }
 
@@ -149,7 +149,7 @@ final class ZapRaceTest {
 
         @Override
         void operate() {
-            vm.mmu().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + 16);
+            vm.mmu().ranges().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + 16);
         }
 
         @Override

@@ -79,7 +79,10 @@ public class FastFixBenchmark {
         /** Takes W from every leaf. */
         @Setup(Level.Iteration)
         public void arm() {
-            bench.vm().mmu().writeProtect(bench.slot().baseGfn(), bench.slot().endGfn());
+            bench.vm()
+                    .mmu()
+                    .ranges()
+                    .writeProtect(bench.slot().baseGfn(), bench.slot().endGfn());
         }
 
         /** Returns all memory. */

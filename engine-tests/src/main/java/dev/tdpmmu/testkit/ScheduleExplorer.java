@@ -229,9 +229,8 @@ public final class ScheduleExplorer {
         private String runOne(boolean warmUp) {
             worlds++;
             if (worlds % WORLDS_PER_COLLECTION == 0) {
-                // The words of a closed VM return when its objects are collected. A world is small on the heap, so that
-                // the
-                // words would be used up long before a collection comes by itself.
+                // The words of a closed VM return when its objects are collected. A world is small on the heap, so
+                // that the words would be used up long before a collection comes by itself.
                 System.gc();
             }
             Scenario world = create();

@@ -18,10 +18,9 @@ import org.junit.jupiter.params.provider.CsvSource;
 
 /** The recorded traces hold what was measured when they came here, and a cold replay faults once a page. */
 final class RealTraceTest {
-    // sqlite: its description says 637 pages. One of its lines has 1,346,583 NUL bytes in front of the record "W 403f";
-    // whoever
-    // takes that line for a page of its own counts 637. Without the NUL bytes there are 636, and all other numbers
-    // agree.
+    // sqlite: its description says 637 pages. One of its lines has 1,346,583 NUL bytes in front of the record "W
+    // 403f"; whoever takes that line for a page of its own counts 637. Without the NUL bytes there are 636, and all
+    // other numbers agree.
     @ParameterizedTest
     @CsvSource({
         "sqlite, 226456, 636, 60638, 48555, 117263, 1346583",

@@ -2,6 +2,9 @@ package dev.tdpmmu.examples;
 
 import picocli.CommandLine;
 import picocli.CommandLine.Command;
+import picocli.CommandLine.Mixin;
+import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Spec;
 
 /** The command line of the examples; each example is a subcommand. */
 @Command(
@@ -12,6 +15,9 @@ import picocli.CommandLine.Command;
         subcommands = {BootCommand.class, FirstGuestCommand.class},
         synopsisSubcommandLabel = "COMMAND")
 public final class Main {
+    @Spec
+    private CommandSpec spec;
+
     private Main() {}
 
     /**
@@ -32,5 +38,49 @@ public final class Main {
             return failed.getCommandSpec().exitCodeOnExecutionException();
         });
         return commandLine;
+    }
+
+    @Command(
+            name = "pre-copy",
+            description = "Moves a running guest to another VM: dirty log, rounds of copying, a pause.",
+            mixinStandardHelpOptions = true)
+    int preCopy(@Mixin GuestOptions guest) {
+        return exitCode(PreCopyDirtyLoop.run(spec.commandLine().getOut(), guest.bytes(), guest.vcpus()));
+    }
+
+    @Command(
+            name = "working-set",
+            description = "Estimates how much memory a guest really uses, beside the truth.",
+            mixinStandardHelpOptions = true)
+    int workingSet(@Mixin GuestOptions guest) {
+        return exitCode(WorkingSetEstimation.run(spec.commandLine().getOut(), guest.bytes(), guest.vcpus()));
+    }
+
+    @Command(
+            name = "balloon",
+            description = "Takes unused pages from a running guest and gives them back.",
+            mixinStandardHelpOptions = true)
+    int balloon(@Mixin GuestOptions guest) {
+        return exitCode(Balloon.run(spec.commandLine().getOut(), guest.bytes(), guest.vcpus()));
+    }
+
+    @Command(
+            name = "slot-hot-plug",
+            description = "Adds, moves and removes memory beside running vCPUs.",
+            mixinStandardHelpOptions = true)
+    int slotHotPlug(@Mixin GuestOptions guest) {
+        return exitCode(SlotHotPlug.run(spec.commandLine().getOut(), guest.bytes(), guest.vcpus()));
+    }
+
+    @Command(
+            name = "write-watch",
+            description = "Finds the vCPU that corrupts a word, by a watchpoint on it.",
+            mixinStandardHelpOptions = true)
+    int writeWatch() {
+        return exitCode(WriteWatchDebugger.run(spec.commandLine().getOut()));
+    }
+
+    private static int exitCode(boolean isSound) {
+        return isSound ? 0 : 1;
     }
 }
