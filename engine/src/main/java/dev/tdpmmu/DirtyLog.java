@@ -18,7 +18,8 @@ import java.util.Set;
  *   <li>{@link DirtyTracking#MANUAL_PROTECT}, {@link DirtyTracking#INITIALLY_SET}: {@link #harvest} copies, {@link
  *       #clear} clears and arms. Clear a page first, then read its memory;
  *   <li>{@link DirtyTracking#RING}: stores of vCPUs are in their rings ({@link Vcpu#collectDirty}); {@link #harvest} hands
- *       out what devices stored.
+ *       out what devices stored, what a closed vCPU has left in its ring, and what found no room in a ring while its slot
+ *       moved.
  * </ul>
  *
  * <p>Safe for use by many threads, which take turns. vCPUs run on meanwhile.

@@ -126,6 +126,10 @@ final class DirtyLogging {
     void endMove() {
         if (moving.exists()) {
             drain();
+            for (VcpuRun run : vcpus) {
+                // What a ring had no room for: soon nobody knows what it names.
+                drainIntoBitmaps(run);
+            }
             moving = MemSlot.NONE;
         }
     }
@@ -166,6 +170,8 @@ final class DirtyLogging {
             throw new IllegalStateException("pages are cleared by the harvest: dirtyTracking=" + config.tracking());
         }
         checkSize(slot, pages);
+        // Or pages would be found dirty later for stores that the caller is about to read.
+        drain();
         DirtyPages cleared = new DirtyPages(slot.pages());
         for (long page = pages.next(0); page >= 0; page = nextWord(pages, page)) {
             int word = (int) (page >>> 6);
@@ -226,6 +232,7 @@ final class DirtyLogging {
     long resetRings() {
         long entries = 0;
         for (VcpuRun run : vcpus) {
+            int ofRing = 0;
             int reset;
             do {
                 Map<Integer, DirtyPages> armed = new HashMap<>();
@@ -233,8 +240,10 @@ final class DirtyLogging {
                         .ring()
                         .reset((slotId, firstPage, mask) -> add(armed, slotId, firstPage, mask), RESET_STEP);
                 armed.forEach((slotId, pages) -> ranges.arm(slots.current().byId(slotId), pages, config.clearLock()));
-                entries += reset;
-            } while (reset == RESET_STEP);
+                ofRing += reset;
+                // At most one lap: a user who collects as fast as we reset would keep us here for ever.
+            } while (reset == RESET_STEP && ofRing < run.mmu().ring().entries());
+            entries += ofRing;
         }
         harvestedPages.add(entries);
         return entries;
@@ -256,21 +265,54 @@ final class DirtyLogging {
     }
 
     /** Marks what the hardware of all vCPUs has logged so far, while they run. */
-    void drain() {
+    long drain() {
+        long drained = 0;
         if (config.pml()) {
             for (VcpuRun run : vcpus) {
-                drain(run);
+                drained += drain(run);
             }
         }
+        return drained;
     }
 
     /** Marks what the hardware of one vCPU has logged so far. */
-    void drain(VcpuRun run) {
+    long drain(VcpuRun run) {
         reader.enter(ReaderSlot.WALKING);
         try {
-            run.drainLogFromOutside();
+            return run.drainLogFromOutside();
         } finally {
             reader.leave(ReaderSlot.OUTSIDE);
+        }
+    }
+
+    private void drainIntoBitmaps(VcpuRun run) {
+        reader.enter(ReaderSlot.WALKING);
+        try {
+            run.drainLogIntoBitmaps();
+        } finally {
+            reader.leave(ReaderSlot.OUTSIDE);
+        }
+    }
+
+    /**
+     * Moves what a vCPU's log and ring hold into the bitmaps, before they go. Also what was collected and not reset:
+     * its pages are not armed yet.
+     */
+    void close(VcpuRun run) {
+        drain(run);
+        drainIntoBitmaps(run);
+        DirtyRing ring = run.mmu().ring();
+        ring.collect((slotId, page) -> {}, Integer.MAX_VALUE);
+        ring.reset(this::markAgain, Integer.MAX_VALUE);
+    }
+
+    private void markAgain(int slotId, long firstPage, long mask) {
+        MemSlot slot = slots.current().byId(slotId);
+        for (long left = slot.logsDirty() ? mask : 0; left != 0; left &= left - 1) {
+            long page = firstPage + Long.numberOfTrailingZeros(left);
+            if (page < slot.pages()) {
+                slot.dirtyBitmap().mark(page);
+            }
         }
     }
 
@@ -280,11 +322,15 @@ final class DirtyLogging {
      * @param log locked by the caller
      * @param ring of the vCPU
      * @param all whether to go on although the ring counts as full: its spare entries are for this
+     * @return entries marked
      */
-    void drain(PmlBuffer log, DirtyRing ring, boolean all) {
+    long drain(PmlBuffer log, DirtyRing ring, boolean all) {
+        long drained = 0;
         while ((all || !ring.isSoftFull()) && log.pending() > 0) {
             mark(ring, Gfn.of(log.next()));
+            drained++;
         }
+        return drained;
     }
 
     /** Logs one page, inside an epoch. */
@@ -294,13 +340,14 @@ final class DirtyLogging {
             mark(ring, slot, gfn);
         }
         MemSlot old = moving;
-        if (old.contains(gfn)) {
+        if (old != slot && old.contains(gfn)) {
             mark(ring, old, gfn);
         }
     }
 
     private void mark(DirtyRing ring, MemSlot slot, long gfn) {
-        if (config.tracking() == DirtyTracking.RING) {
+        // Where two slots are marked for each entry, the ring's spare room may not do: then the bitmap keeps the mark.
+        if (config.tracking() == DirtyTracking.RING && ring.used() < ring.entries()) {
             ring.push(slot.id(), gfn - slot.baseGfn());
         } else {
             slot.dirtyBitmap().mark(gfn - slot.baseGfn());

@@ -10,11 +10,13 @@ import dev.tdpmmu.slot.HostBacking;
 import dev.tdpmmu.slot.HostPages;
 import dev.tdpmmu.slot.HostPagesListener;
 import dev.tdpmmu.slot.MemSlot;
-import dev.tdpmmu.slot.MemSlots;
 import dev.tdpmmu.slot.SlotRegistry;
 import dev.tdpmmu.sync.LockRank;
 import dev.tdpmmu.sync.RankedLock;
 import dev.tdpmmu.sync.RcuDomain;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Supplier;
 
 /**
  * Carries what the host does to frames into the page tables: an announced range is unmapped before the host changes it,
@@ -31,7 +33,8 @@ import dev.tdpmmu.sync.RcuDomain;
  *  host gives the frame away                |   -- the guest writes to somebody else's memory
  * </pre>
  *
- * <p>So a slot change is published only while no notification is under way; both count under one short lock.
+ * <p>So a slot change is published only while no notification is under way; both count under one short lock. And a slot
+ * that has left its place is still told of as long as leaves of that place may exist: until its zap has ended.
  *
  * @kvm kvm_mmu_notifier_ops, mn_active_invalidate_count
  */
@@ -44,6 +47,12 @@ final class HostNotifier implements HostPagesListener {
 
     /** Notifications under way; guarded by the gate. */
     private int active;
+
+    /** Slots that have left a place which may still be mapped; replaced under the gate while no notification is under way. */
+    private volatile List<MemSlot> leaving = List.of();
+
+    /** Set once under the gate, while no notification is under way. */
+    private volatile boolean closed;
 
     HostNotifier(SlotRegistry slots, RangeOperations ranges, RcuDomain rcu, OperationLock how) {
         this.slots = slots;
@@ -70,14 +79,36 @@ final class HostNotifier implements HostPagesListener {
         gate.unlock();
     }
 
-    private MemSlots enter() {
-        gate.lock();
-        try {
-            active++;
-            return slots.current();
-        } finally {
-            gate.unlock();
+    /** Keeps telling of a slot that leaves its place; called between {@link #holdOff} and {@link #letGo}. */
+    void keep(MemSlot slot) {
+        List<MemSlot> more = new ArrayList<>(leaving);
+        more.add(slot);
+        leaving = List.copyOf(more);
+    }
+
+    /** Ends {@link #keep}: no leaf of the slot's old place exists any more. */
+    void forget(MemSlot slot) {
+        if (!leaving.contains(slot)) {
+            return;
         }
+        List<MemSlot> fewer = new ArrayList<>(leaving);
+        fewer.remove(slot);
+        holdOff();
+        leaving = List.copyOf(fewer);
+        letGo();
+    }
+
+    /** Ends everything: no vCPU and no device uses the VM any more, and what the MMU consists of is about to go. */
+    void close() {
+        holdOff();
+        closed = true;
+        letGo();
+    }
+
+    private void enter() {
+        gate.lock();
+        active++;
+        gate.unlock();
     }
 
     private void exit() {
@@ -86,14 +117,28 @@ final class HostNotifier implements HostPagesListener {
         gate.unlock();
     }
 
-    /** Listens to the pages behind a slot that is about to be added. No lock of the VM held. */
-    void attach(Backing backing) {
-        if (backing instanceof HostBacking host) {
-            host.pages().addListener(this);
+    /**
+     * Listens to the pages behind a slot that is about to be added, so that no change of the host is missed, and adds
+     * it. No lock of the VM held.
+     */
+    MemSlot attached(Backing backing, Supplier<MemSlot> add) {
+        if (!(backing instanceof HostBacking host)) {
+            return add.get();
+        }
+        host.pages().addListener(this);
+        boolean added = false;
+        try {
+            MemSlot slot = add.get();
+            added = true;
+            return slot;
+        } finally {
+            if (!added) {
+                detach(backing);
+            }
         }
     }
 
-    /** Ends one {@link #attach}. No lock of the VM held. */
+    /** Stops to listen for one slot, added by {@link #attached}. No lock of the VM held. */
     void detach(Backing backing) {
         if (backing instanceof HostBacking host) {
             host.pages().removeListener(this);
@@ -104,9 +149,9 @@ final class HostNotifier implements HostPagesListener {
     public void invalidateStart(HostPages pages, long firstPage, long endPage, boolean mayBlock) {
         int begun = 0;
         boolean done = false;
-        MemSlots now = enter();
+        enter();
         try {
-            for (MemSlot slot : now.asList()) {
+            for (MemSlot slot : places()) {
                 if (startGfn(slot, pages, firstPage) < endGfn(slot, pages, endPage)) {
                     ranges.invalidateStart(
                             startGfn(slot, pages, firstPage), endGfn(slot, pages, endPage), how, mayBlock);
@@ -121,16 +166,27 @@ final class HostNotifier implements HostPagesListener {
         }
     }
 
+    /** The same from the begin of a notification to its end: none is published or forgotten meanwhile. */
+    private List<MemSlot> places() {
+        if (closed) {
+            return List.of();
+        }
+        List<MemSlot> places = new ArrayList<>(slots.current().asList());
+        places.addAll(leaving);
+        return places;
+    }
+
     @Override
     public void awaitReaders(HostPages pages) {
-        rcu.synchronize();
+        if (!closed) {
+            rcu.synchronize();
+        }
     }
 
     @Override
     public void invalidateEnd(HostPages pages, long firstPage, long endPage) {
         int begun = 0;
-        // The same slots as at the begin: none was published since.
-        for (MemSlot slot : slots.current().asList()) {
+        for (MemSlot slot : places()) {
             if (startGfn(slot, pages, firstPage) < endGfn(slot, pages, endPage)) {
                 begun++;
             }
@@ -160,17 +216,20 @@ final class HostNotifier implements HostPagesListener {
         return Math.min(slot.endGfn(), slot.baseGfn() + endPage - slot.hostPage(slot.baseGfn()));
     }
 
-    /** Forgets the content of a range of one slot, as told by {@link Vm#discard}. */
-    void discard(long gpa, long bytes) {
+    /** Forgets the content of a range of one slot, as told by {@link Vm#discard}; false if the VM has been closed. */
+    boolean discard(long gpa, long bytes) {
         if (((gpa | bytes) & Gfn.PAGE_OFFSET_MASK) != 0) {
             throw new IllegalArgumentException("range is misaligned: gpa=0x" + Long.toHexString(gpa) + ", bytes=0x"
                     + Long.toHexString(bytes) + ", granule=" + Gfn.PAGE_SIZE);
         }
         long startGfn = Gfn.of(gpa);
         long endGfn = Gfn.of(gpa + bytes);
-        MemSlots now = enter();
+        enter();
         try {
-            MemSlot slot = now.find(startGfn);
+            if (closed) {
+                return false;
+            }
+            MemSlot slot = slots.current().find(startGfn);
             if (!slot.exists() || endGfn > slot.endGfn() || !(slot.backing() instanceof AnonymousBacking)) {
                 throw new IllegalArgumentException("range is not in a slot with frames of its own: gpa=0x"
                         + Long.toHexString(gpa) + ", bytes=0x" + Long.toHexString(bytes) + ", slot=" + slot);
@@ -180,6 +239,7 @@ final class HostNotifier implements HostPagesListener {
                 // Devices find frames through the slots, and are inside an epoch while they use them.
                 rcu.synchronize();
                 slot.discard(startGfn, endGfn - startGfn);
+                return true;
             } finally {
                 ranges.invalidateEnd();
             }

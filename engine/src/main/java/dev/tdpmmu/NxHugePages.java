@@ -35,6 +35,7 @@ public final class NxHugePages {
         vm.underSlotsLock(() -> {
             if (on != isOn()) {
                 vm.mmu().setNxMitigation(on);
+                vm.startNxRecovery();
                 vm.mmu().zapAllFast(0, Long.MAX_VALUE);
             }
             return null;
@@ -59,6 +60,11 @@ public final class NxHugePages {
      */
     public long recover() {
         vm.checkOpen();
+        return recoverRound();
+    }
+
+    /** One round, also while the VM closes: the MMU is there until the agent has ended. */
+    long recoverRound() {
         if (config.recoveryRatio() == 0) {
             return 0;
         }

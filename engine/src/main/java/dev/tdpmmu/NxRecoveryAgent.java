@@ -2,10 +2,10 @@ package dev.tdpmmu;
 
 import java.lang.System.Logger;
 import java.lang.System.Logger.Level;
-import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.LockSupport;
 import org.agrona.concurrent.Agent;
 import org.agrona.concurrent.AgentRunner;
-import org.agrona.concurrent.SleepingMillisIdleStrategy;
+import org.agrona.concurrent.IdleStrategy;
 
 /**
  * The thread that recovers huge pages of a VM with the mitigation, a part of them each period.
@@ -14,45 +14,74 @@ import org.agrona.concurrent.SleepingMillisIdleStrategy;
  */
 final class NxRecoveryAgent implements Agent, AutoCloseable {
     private static final Logger LOG = System.getLogger(NxRecoveryAgent.class.getName());
-    private static final long MAX_SLEEP_MILLIS = 100;
 
     private final NxHugePages pages;
     private final String name;
     private final long periodNanos;
     private final AgentRunner runner;
+
+    /** Of the agent's thread, which alone uses it. */
     private long lastRound = System.nanoTime();
-    private boolean started;
+
+    /** The agent's thread, or absent if it was never needed. Under the slots lock. */
+    private Thread thread;
+
+    /** Written under the slots lock, read by the agent. */
+    private volatile boolean stopping;
 
     NxRecoveryAgent(NxHugePages pages, String name, long periodNanos) {
         this.pages = pages;
         this.name = name;
         this.periodNanos = periodNanos;
-        long sleep = Math.clamp(TimeUnit.NANOSECONDS.toMillis(periodNanos), 1, MAX_SLEEP_MILLIS);
         this.runner = new AgentRunner(
-                new SleepingMillisIdleStrategy(sleep),
-                failure -> LOG.log(Level.ERROR, "NX recovery failed: name=" + name, failure),
-                null,
-                this);
+                new Pause(), failure -> LOG.log(Level.ERROR, "NX recovery failed: name=" + name, failure), null, this);
     }
 
+    /**
+     * Sees to it that the thread runs; it stays when the mitigation is switched off, and finds nothing to do then.
+     *
+     * @locking slots lock
+     */
     void start() {
-        started = true;
-        AgentRunner.startOnThread(runner, task -> {
-            Thread thread = new Thread(task, name);
-            thread.setDaemon(true);
-            return thread;
-        });
+        if (thread == null) {
+            thread = AgentRunner.startOnThread(runner, task -> {
+                Thread made = new Thread(task, name);
+                made.setDaemon(true);
+                return made;
+            });
+        }
     }
 
     @Override
     public int doWork() {
-        if (System.nanoTime() - lastRound < periodNanos) {
+        if (stopping || System.nanoTime() - lastRound < periodNanos) {
             return 0;
         }
         lastRound = System.nanoTime();
         // Always "nothing done": the next round is a period away.
         pages.recover();
         return 0;
+    }
+
+    /** Parks until the next round is due; the end of the VM wakes it, so that nobody waits for a period. */
+    private final class Pause implements IdleStrategy {
+        @Override
+        public void idle(int workCount) {
+            idle();
+        }
+
+        @Override
+        public void idle() {
+            long left = periodNanos - (System.nanoTime() - lastRound);
+            if (left > 0 && !stopping) {
+                LockSupport.parkNanos(NxRecoveryAgent.this, left);
+            }
+        }
+
+        @Override
+        public void reset() {
+            // Has no state.
+        }
     }
 
     @Override
@@ -62,7 +91,9 @@ final class NxRecoveryAgent implements Agent, AutoCloseable {
 
     @Override
     public void close() {
-        if (started) {
+        if (thread != null) {
+            stopping = true;
+            LockSupport.unpark(thread);
             runner.close();
         }
     }

@@ -64,6 +64,7 @@ final class SlotChanges {
         notifier.holdOff();
         try {
             change = slots.remove(slot);
+            notifier.keep(slot);
         } finally {
             notifier.letGo();
         }
@@ -71,18 +72,23 @@ final class SlotChanges {
     }
 
     MemSlot move(MemSlot slot, long newGpa) {
-        SlotChange change;
-        notifier.holdOff();
+        // Before the old place is unknown: what the hardware has logged names it.
+        dirty.beginMove(slot);
         try {
-            // Before the old place is unknown: what the hardware has logged names it.
-            dirty.beginMove(slot);
-            change = slots.move(slot, newGpa);
+            SlotChange change;
+            notifier.holdOff();
+            try {
+                change = slots.move(slot, newGpa);
+                notifier.keep(slot);
+            } finally {
+                notifier.letGo();
+            }
+            finish(change);
+            return change.newSlot();
         } finally {
-            notifier.letGo();
+            // Also if the move was refused: marks would be made in the slot's bitmap when both have gone.
+            dirty.endMove();
         }
-        finish(change);
-        dirty.endMove();
-        return change.newSlot();
     }
 
     MemSlot changeFlags(MemSlot slot, Set<SlotFlag> flags) {
@@ -129,6 +135,7 @@ final class SlotChanges {
     }
 
     private void complete(SlotChange change) {
+        notifier.forget(change.oldSlot());
         if (change.kind() == SlotChange.Kind.REMOVE) {
             gone.add(change.oldSlot().backing());
         }

@@ -5,6 +5,7 @@ import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.mmu.TdpMmu;
 import dev.tdpmmu.mmu.TdpRoot;
 import dev.tdpmmu.spte.SpteFormat;
+import dev.tdpmmu.sync.ReaderSlot;
 import java.util.Optional;
 
 /**
@@ -28,8 +29,19 @@ public record Translation(
         boolean executable,
         boolean accessed,
         boolean dirty) {
-    /** Reads the mapping of an address, inside an epoch. */
-    static Optional<Translation> find(TdpMmu mmu, long gpa) {
+    /** Reads the mapping of an address. */
+    static Optional<Translation> find(Vm vm, long gpa) {
+        ReaderSlot reader = vm.takeReader();
+        try {
+            reader.enter(ReaderSlot.WALKING);
+            vm.checkOpen();
+            return find(vm.mmu(), gpa);
+        } finally {
+            vm.giveReader(reader);
+        }
+    }
+
+    private static Optional<Translation> find(TdpMmu mmu, long gpa) {
         for (TdpRoot root : mmu.roots().roots()) {
             if (!root.isInvalid()) {
                 return find(mmu, root, gpa);

@@ -524,11 +524,7 @@ public final class Vcpu implements AutoCloseable {
         return run.touch(gpa, access);
     }
 
-    /**
-     * Returns how many accesses this vCPU has made.
-     *
-     * @return count
-     */
+    /** {@return how many accesses this vCPU has made} */
     public long accesses() {
         return run.accesses;
     }
@@ -562,7 +558,7 @@ public final class Vcpu implements AutoCloseable {
 
     /**
      * Hands out what this vCPU has stored to since the last call, if the VM logs in rings. The pages are logged again
-     * only after {@link Vm#resetDirtyRings}.
+     * only after {@link Vm#resetDirtyRings}; copy them after that.
      *
      * @param consumer told of each page
      * @param max most pages to hand out, not negative
@@ -584,11 +580,7 @@ public final class Vcpu implements AutoCloseable {
         run.onDirtyRingFull(handler);
     }
 
-    /**
-     * Returns the name in reports.
-     *
-     * @return name
-     */
+    /** {@return the name in reports} */
     public String name() {
         return run.name();
     }

@@ -18,6 +18,7 @@ import dev.tdpmmu.mmu.FaultHandler;
 import dev.tdpmmu.mmu.FaultResult;
 import dev.tdpmmu.mmu.VcpuMmu;
 import dev.tdpmmu.slot.DirtyRing;
+import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.sync.ReaderSlot;
 
 /**
@@ -111,7 +112,7 @@ final class VcpuRun {
         long hpa = translate(gpa, Access.EXECUTE);
         if (hpa < 0) {
             // Throws itself if no device is there either.
-            vm.mmioHandler(gpa, Integer.BYTES, Access.EXECUTE);
+            mmioHandler(gpa, Integer.BYTES, Access.EXECUTE);
             throw new GuestAccessException(GuestAccessException.Reason.FETCH_FROM_MMIO, gpa, Access.EXECUTE);
         }
         return hpa;
@@ -230,7 +231,7 @@ final class VcpuRun {
     private boolean serveRequests() {
         long sequence = HostWords.readVolatile(shootdown.sequenceAddress());
         if (sequence != seenSequence) {
-            if (vm.isClosing()) {
+            if (vm.isClosed()) {
                 // The sequence stays unseen: every later access comes here as well.
                 throw vm.closedException();
             }
@@ -333,14 +334,28 @@ final class VcpuRun {
     }
 
     /** Marks what the hardware has logged so far, for somebody who collects while this vCPU runs. */
-    void drainLogFromOutside() {
+    long drainLogFromOutside() {
+        PmlBuffer theirs = log;
+        if (theirs == null) {
+            return 0;
+        }
+        theirs.lock();
+        try {
+            return dirty.drain(theirs, ring, false);
+        } finally {
+            theirs.unlock();
+        }
+    }
+
+    /** As {@link #drainLogFromOutside}, but all of it, into the bitmaps. */
+    void drainLogIntoBitmaps() {
         PmlBuffer theirs = log;
         if (theirs == null) {
             return;
         }
         theirs.lock();
         try {
-            dirty.drain(theirs, ring, false);
+            dirty.drain(theirs, DirtyRing.NONE, true);
         } finally {
             theirs.unlock();
         }
@@ -367,34 +382,45 @@ final class VcpuRun {
         ringFullHandler = handler;
     }
 
+    /** Whether a store that left the guest is to be made in memory: its page is, or was until now, watched. */
+    private boolean isMemory(long gpa) {
+        MemSlot memSlot = vm.slots().current().find(Gfn.of(gpa));
+        return memSlot.exists() && !memSlot.isReadOnly();
+    }
+
+    private MmioHandler mmioHandler(long gpa, int bytes, int access) {
+        MemSlot memSlot = vm.slots().current().find(Gfn.of(gpa));
+        return vm.mmio().find(gpa, bytes, access, memSlot.exists() && memSlot.isReadOnly());
+    }
+
     long mmioRead(long gpa, int bytes) {
-        long value = vm.mmioHandler(gpa, bytes, Access.READ).read(gpa, bytes);
+        long value = mmioHandler(gpa, bytes, Access.READ).read(gpa, bytes);
         return bytes == Long.BYTES ? value : value & (1L << (bytes * Byte.SIZE)) - 1;
     }
 
     void mmioWrite(long gpa, int bytes, long value) {
-        if (vm.isMemory(gpa)) {
+        if (isMemory(gpa)) {
             vm.watches().store(gpa, bytes, value);
             return;
         }
-        vm.mmioHandler(gpa, bytes, Access.WRITE).write(gpa, bytes, value);
+        mmioHandler(gpa, bytes, Access.WRITE).write(gpa, bytes, value);
     }
 
     GuestAccessException bulkOnMmio(long gpa, int access) {
         // Throws itself if nothing at all is there.
-        vm.mmioHandler(gpa, 1, access);
+        mmioHandler(gpa, 1, access);
         return new GuestAccessException(GuestAccessException.Reason.NO_BYTES, gpa, access, ", device=true");
     }
 
     GuestAccessException atomicOnMmio(long gpa, int bytes) {
         // Throws itself if no device is there either.
-        vm.mmioHandler(gpa, bytes, Access.WRITE);
+        mmioHandler(gpa, bytes, Access.WRITE);
         return new GuestAccessException(GuestAccessException.Reason.ATOMIC_ON_MMIO, gpa, Access.WRITE);
     }
 
     /** Replaces a value in a watched page, or says that a device cannot do it. */
     boolean compareAndSetEmulated(long gpa, int bytes, long expected, long value) {
-        if (vm.isMemory(gpa)) {
+        if (isMemory(gpa)) {
             return vm.watches().compareAndSet(gpa, bytes, expected, value);
         }
         throw atomicOnMmio(gpa, bytes);
@@ -402,7 +428,7 @@ final class VcpuRun {
 
     /** Copies into one page that is watched, or says that nobody can. */
     void writeEmulated(long gpa, byte[] source, int offset, int length) {
-        if (!vm.isMemory(gpa)) {
+        if (!isMemory(gpa)) {
             throw bulkOnMmio(gpa, Access.WRITE);
         }
         for (int i = 0; i < length; i++) {
@@ -412,9 +438,9 @@ final class VcpuRun {
 
     /** Makes sure that later accesses to single bytes of one page will not be refused. */
     void requireMapped(long gpa, int bytes, int access) {
-        if (!touch(gpa, access) && !vm.isMemory(gpa)) {
+        if (!touch(gpa, access) && !isMemory(gpa)) {
             for (int i = 0; i < bytes; i++) {
-                vm.mmioHandler(gpa + i, 1, access);
+                mmioHandler(gpa + i, 1, access);
             }
         }
     }

@@ -50,7 +50,7 @@ final class VcpuSet implements Iterable<VcpuRun> {
     /** Closes one vCPU. What its hardware has logged counts: no log is dropped with marks in it. */
     void remove(VcpuRun run, DirtyLogging dirty, TdpMmu mmu) {
         count(run);
-        dirty.drain(run);
+        dirty.close(run);
         run.markClosed(tombstone);
         mmu.closeVcpu(run.mmu());
         run.mmu().ring().release();

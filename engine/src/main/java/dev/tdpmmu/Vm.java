@@ -38,8 +38,6 @@ import java.util.function.Supplier;
  * <p>Safe for use by many threads. Slot changes are serialised; vCPUs run on meanwhile. {@link #close} returns every
  * byte, and is idempotent; whoever uses the VM afterwards, or is inside an access then, gets a {@link
  * VmClosedException}.
- *
- * <p>Lock order: slots lock (of this class), MMU lock, pages lock.
  */
 public final class Vm implements AutoCloseable {
     private static final AtomicInteger NEXT_ID = new AtomicInteger(1);
@@ -84,8 +82,7 @@ public final class Vm implements AutoCloseable {
      */
     public Vm(VmConfig config) {
         this.config = Objects.requireNonNull(config, "config");
-        // Looks for the flight recorder now, not in the first fault.
-        Trace.isOn();
+        Trace.isOn(); // Looks for the flight recorder now, not in the first fault.
         this.account = new MemoryAccount(config.memoryCapInBytes());
         this.pool = new TablePool(id, account);
         this.rcu = new RcuDomain(readers, pool, config.maxRetiredPages(), config.stallTimeout());
@@ -106,7 +103,11 @@ public final class Vm implements AutoCloseable {
         if (config.backgroundReclaim()) {
             reclaimer.start();
         }
-        if (config.nx().mitigation() && config.nx().recoveryRatio() != 0) {
+        startNxRecovery();
+    }
+
+    void startNxRecovery() {
+        if (mmu.nxMitigation() && config.nx().recoveryRatio() != 0 && config.backgroundReclaim()) {
             nxRecovery.start();
         }
     }
@@ -138,32 +139,20 @@ public final class Vm implements AutoCloseable {
      */
     public MemSlot addSlot(int slotId, long gpa, long bytes, Backing backing, SlotFlag... flags) {
         Objects.requireNonNull(backing, "backing");
-        // Before the slot exists, so that no change of the host is missed; outside the slots lock, which is inside the
-        // host's.
-        notifier.attach(backing);
-        boolean added = false;
-        try {
-            MemSlot slot = underSlotsLock(() -> changes.add(slotId, gpa, bytes, backing, Set.of(flags)));
-            added = true;
-            return slot;
-        } finally {
-            if (!added) {
-                notifier.detach(backing);
-            }
-        }
+        // Listens before the slot exists, and outside the slots lock, which is inside the host's.
+        return notifier.attached(
+                backing, () -> underSlotsLock(() -> changes.add(slotId, gpa, bytes, backing, Set.of(flags))));
     }
 
     /**
-     * Adds a memory slot with fresh, zero frames of its own: the usual one, for callers that never change it.
+     * Adds a memory slot with fresh, zero frames of its own, for callers that never change it; fails as {@link
+     * #addSlot}.
      *
      * @param slotId 0 to 32763, not in use
      * @param gpa first guest physical address, multiple of 4096
      * @param bytes length, a positive multiple of the page size
      * @param pageSize size of the frames, and so of the largest leaf
      * @param flags what it is told
-     * @throws dev.tdpmmu.slot.SlotException naming what is wrong; nothing is changed then
-     * @throws dev.tdpmmu.memory.MemoryCapExceededException if the frames do not fit under the cap; nothing is changed
-     *     then
      */
     public void addMemory(int slotId, long gpa, long bytes, PageSize pageSize, SlotFlag... flags) {
         addSlot(slotId, gpa, bytes, Backing.anonymous(pageSize), flags);
@@ -244,14 +233,13 @@ public final class Vm implements AutoCloseable {
     }
 
     /**
-     * Moves what the hardware of all vCPUs has logged into the bitmaps or rings, while they run: what a vCPU would do
-     * at its next exit.
+     * Moves what the hardware of all vCPUs has logged into bitmaps or rings, while they run. A ring that is full takes
+     * no more: reset the rings and drain again.
+     *
+     * @return stores moved
      */
-    public void drainHardwareLogs() {
-        underSlotsLock(() -> {
-            dirty.drain();
-            return null;
-        });
+    public long drainHardwareLogs() {
+        return underSlotsLock(dirty::drain);
     }
 
     /** Does something that needs the slots to stay as they are, unless the VM is closing. */
@@ -341,7 +329,9 @@ public final class Vm implements AutoCloseable {
      */
     public void discard(long gpa, long bytes) {
         checkRange(gpa, bytes);
-        notifier.discard(gpa, bytes);
+        if (!notifier.discard(gpa, bytes)) {
+            throw closedException();
+        }
     }
 
     /**
@@ -354,8 +344,7 @@ public final class Vm implements AutoCloseable {
      */
     public long zap(long gpa, long bytes) {
         checkRange(gpa, bytes);
-        checkOpen();
-        return mmu.ranges().zapLeaves(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1);
+        return underSlotsLock(() -> mmu.ranges().zapLeaves(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1));
     }
 
     void checkRange(long gpa, long bytes) {
@@ -426,14 +415,7 @@ public final class Vm implements AutoCloseable {
      */
     public Optional<Translation> translate(long gpa) {
         checkRange(gpa, 1);
-        ReaderSlot reader = takeReader();
-        try {
-            reader.enter(ReaderSlot.WALKING);
-            checkOpen();
-            return Translation.find(mmu, gpa);
-        } finally {
-            giveReader(reader);
-        }
+        return Translation.find(this, gpa);
     }
 
     /**
@@ -544,10 +526,6 @@ public final class Vm implements AutoCloseable {
         return shootdown;
     }
 
-    boolean isClosing() {
-        return closing;
-    }
-
     VmClosedException closedException() {
         return new VmClosedException(config.name());
     }
@@ -558,15 +536,8 @@ public final class Vm implements AutoCloseable {
         }
     }
 
-    /** Whether a store that left the guest is to be made in memory: its page is, or was until now, watched. */
-    boolean isMemory(long gpa) {
-        MemSlot slot = slots.current().find(Gfn.of(gpa));
-        return slot.exists() && !slot.isReadOnly();
-    }
-
-    MmioHandler mmioHandler(long gpa, int bytes, int access) {
-        MemSlot slot = slots.current().find(Gfn.of(gpa));
-        return mmio.find(gpa, bytes, access, slot.exists() && slot.isReadOnly());
+    MmioRanges mmio() {
+        return mmio;
     }
 
     ReaderSlot takeReader() {
@@ -601,14 +572,18 @@ public final class Vm implements AutoCloseable {
                 return;
             }
             closed = true;
-            closing = true;
+            // Before the VM counts as closing: a round that is under way ends as it would otherwise.
             nxRecovery.close();
+            closing = true;
             shootdown.flushAll();
             rcu.awaitAllOutside();
             vcpus.detachAll(mmu);
             mmu.zapAllForTeardown();
             rcu.barrier();
             reclaimer.close();
+            // The host may change pages until we stop to listen, which is outside the slots lock: it finds nothing
+            // here.
+            notifier.close();
             changes.close();
             slots.close();
             mmu.close();

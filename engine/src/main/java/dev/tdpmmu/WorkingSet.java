@@ -41,6 +41,15 @@ public final class WorkingSet {
     }
 
     /**
+     * Makes one round as {@link #scan} does, and removes the slot's translations from all TLBs, so that pages which
+     * stay in a TLB are seen in the next round as well.
+     */
+    public void scanAndFlush() {
+        scan();
+        vm.mmu().ranges().flush(baseGfn, baseGfn + ages.length);
+    }
+
+    /**
      * Returns how many scans ago a page was seen young.
      *
      * @param page of the slot

@@ -210,6 +210,7 @@ public final class TableHeaders {
      * @param state as {@link #nxState}
      */
     public static void setNxState(long tableHpa, int state) {
+        Interleave.step();
         HostWords.setOpaque(of(tableHpa) + NX_STATE, state);
     }
 

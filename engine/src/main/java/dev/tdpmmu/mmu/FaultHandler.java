@@ -11,6 +11,7 @@ import dev.tdpmmu.slot.HostPageWord;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.slot.MemSlots;
 import dev.tdpmmu.slot.SlotRegistry;
+import dev.tdpmmu.spte.MmioSpte;
 import dev.tdpmmu.spte.Spte;
 import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.Counter;
@@ -174,12 +175,27 @@ public final class FaultHandler {
     /** Lets the host make the page present, and private to the guest if it is stored to, before the lock is taken. */
     private FaultResult mapHostPage(VcpuMmu vcpu, MemSlot memSlot, long gfn, int access, long snapshot) {
         boolean store = (access & Access.WRITE) != 0;
+        if (isReady(vcpu.slot, memSlot, gfn, store)) {
+            return mapLocked(vcpu, memSlot, gfn, access, snapshot);
+        }
         return switch (memSlot.hostPages().faultIn(memSlot.hostPage(gfn), store)) {
             // The host may take it away again before we are inside: then the leaf is not made, and the fault retried.
             case READY -> mapLocked(vcpu, memSlot, gfn, access, snapshot);
             case PROTECTED -> FaultResult.MEMORY_FAULT;
             case GONE -> FaultResult.RETRY;
         };
+    }
+
+    /** Whether the host need not be asked. The slot is looked up again: only inside an epoch its pages are there. */
+    private boolean isReady(ReaderSlot slot, MemSlot memSlot, long gfn, boolean store) {
+        slot.enter(ReaderSlot.WALKING);
+        boolean ready = false;
+        if (registry.current().find(gfn) == memSlot) {
+            long word = memSlot.hostPages().word(memSlot.hostPage(gfn));
+            ready = store ? HostPageWord.isWritable(word) : HostPageWord.isPresent(word);
+        }
+        slot.leave(ReaderSlot.HANDLING);
+        return ready;
     }
 
     /** Does the part of a fault that begins when its slot is known: locks, maps, and if tables are missing fetches some first. */
@@ -234,7 +250,7 @@ public final class FaultHandler {
             return FaultResult.EMULATE;
         }
         int goal = tracks.maxLevel(gfn, Math.min(memSlot.maxLevel(gfn), maxLevel));
-        FaultResult result = mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), goal, 0);
+        FaultResult result = mapHuge(vcpu, root, memSlot, gfn, access, goal);
         if (result == FaultResult.FIXED && store && memSlot.logsDirty()) {
             // After the entry: see the marker.
             marker.mark(vcpu, memSlot, gfn);
@@ -288,9 +304,9 @@ public final class FaultHandler {
         return mapLeaf(vcpu, memSlot, gfn, access, Spte.address(spte), PagingLevel.L4K);
     }
 
-    /** Maps by a huge leaf, unless the guest fetches from it and must not. */
+    /** Maps by a leaf of a level, or by a 4 KiB one if the guest fetches from a huge one and must not. */
     private FaultResult mapHuge(VcpuMmu vcpu, TdpRoot root, MemSlot memSlot, long gfn, int access, int level) {
-        if ((access & Access.EXECUTE) != 0 && nx.mitigation()) {
+        if (level != PagingLevel.L4K && (access & Access.EXECUTE) != 0 && nx.mitigation()) {
             return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), PagingLevel.L4K, level);
         }
         return mapFrom(vcpu, memSlot, gfn, access, root.hpa(), root.level(), level, 0);
@@ -492,7 +508,7 @@ public final class FaultHandler {
         slot.leave(ReaderSlot.HANDLING);
         if (format.isMmio(spte)) {
             long generation = registry.current().generation() & SpteFormat.MMIO_GENERATION_MASK;
-            if (format.mmioGeneration(spte) == generation) {
+            if (MmioSpte.generation(spte) == generation) {
                 slot.count(Counter.PF_EMULATE, 1);
                 return FaultResult.EMULATE;
             }

@@ -122,7 +122,7 @@ final class HugePageRecoverer {
         if (small == Spte.NON_PRESENT) {
             return false;
         }
-        long huge = format.makeHuge(small, memSlot.hpa(gfn), level);
+        long huge = Spte.makeHuge(small, memSlot.hpa(gfn));
         if (nx.mitigation()) {
             huge = format.clearExecutable(huge);
         }

@@ -163,7 +163,7 @@ public final class RangeOperations {
     public long invalidateStart(long startGfn, long endGfn, OperationLock how, boolean mayBlock) {
         ZapEvent event = Trace.beginZap();
         long zapped = unmapLocked(startGfn, endGfn, how, mayBlock);
-        Trace.endZap(event, startGfn, endGfn, how, zapped);
+        Trace.endZap(event, startGfn, endGfn, mayBlock ? how : OperationLock.EXCLUSIVE, zapped);
         return zapped;
     }
 
@@ -504,5 +504,10 @@ public final class RangeOperations {
      */
     public boolean isWatched(long gfn) {
         return tracks.contains(gfn);
+    }
+
+    /** Tells whether stores to any frame of a leaf are watched. */
+    boolean isWatched(long gfn, int level) {
+        return tracks.contains(gfn) || tracks.maxLevel(gfn, level) < level;
     }
 }

@@ -173,7 +173,16 @@ public final class SpteUpdater {
             return 0;
         }
         slot.count(Counter.PAGES_4K, -zapped);
-        remoteTlb.flushRange(startGfn, endGfn);
+        try {
+            remoteTlb.flushRange(startGfn, endGfn);
+        } finally {
+            // Also if the flush failed: faults on an entry that stays FROZEN would retry for ever.
+            thaw(table, frozen);
+        }
+        return zapped;
+    }
+
+    private static void thaw(long table, long[] frozen) {
         for (int word = 0; word < frozen.length; word++) {
             for (long bits = frozen[word]; bits != 0; bits &= bits - 1) {
                 int index = (word << 6) + Long.numberOfTrailingZeros(bits);
@@ -182,7 +191,6 @@ public final class SpteUpdater {
             }
             frozen[word] = 0;
         }
-        return zapped;
     }
 
     private boolean tryFreezeLeaf(long address, long gfn) {
@@ -308,9 +316,13 @@ public final class SpteUpdater {
         if (format.isTable(oldSpte, level)) {
             remover.remove(slot, format.address(oldSpte), LockMode.SHARED, batch);
         }
-        flushEntry(gfn, level);
-        // No compare-and-set: the marker is ours, nobody else writes an entry that is FROZEN.
-        SpteAccess.setRelease(spteAddress, Spte.NON_PRESENT);
+        try {
+            flushEntry(gfn, level);
+        } finally {
+            // No compare-and-set: the marker is ours, nobody else writes an entry that is FROZEN. Also if the flush
+            // failed: faults on an entry that stays FROZEN would retry for ever.
+            SpteAccess.setRelease(spteAddress, Spte.NON_PRESENT);
+        }
         rcu.retire(batch);
         return true;
     }
@@ -366,18 +378,18 @@ public final class SpteUpdater {
             return false;
         }
         transition.apply(slot, gfn, level, tableSpte, leafSpte);
-        long used = remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
-        addUsed(spteAddress, level, leafSpte, used);
+        long use = remover.remove(slot, format.address(tableSpte), LockMode.SHARED, batch);
+        addUse(spteAddress, level, leafSpte, use);
         return true;
     }
 
-    /** Gives a huge leaf the A and D bits of the small ones that it replaced, until somebody replaces it in turn. */
-    private void addUsed(long spteAddress, int level, long leafSpte, long used) {
+    /** Makes a huge leaf look as used as the small ones that it replaced, until somebody replaces it in turn. */
+    private void addUse(long spteAddress, int level, long leafSpte, long use) {
         long spte = SpteAccess.readAcquire(spteAddress);
         while (format.isLeaf(spte, level)
                 && format.address(spte) == format.address(leafSpte)
-                && (spte & used) != used
-                && !SpteAccess.compareAndSet(spteAddress, spte, spte | used)) {
+                && format.addUse(spte, use) != spte
+                && !SpteAccess.compareAndSet(spteAddress, spte, format.addUse(spte, use))) {
             spte = SpteAccess.readAcquire(spteAddress);
         }
     }

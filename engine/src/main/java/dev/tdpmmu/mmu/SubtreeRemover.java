@@ -33,13 +33,11 @@ final class SubtreeRemover {
     private final SpteFormat format;
     private final SpteTransition transition;
     private final PossibleNxPages nxPages;
-    private final long usedBits;
 
     SubtreeRemover(SpteFormat format, SpteTransition transition, PossibleNxPages nxPages) {
         this.format = format;
         this.transition = transition;
         this.nxPages = nxPages;
-        this.usedBits = format.accessedBit() | format.dirtyBit();
     }
 
     /**
@@ -49,7 +47,7 @@ final class SubtreeRemover {
      * @param tableHpa table that no live entry points to any more
      * @param mode how the caller holds the MMU lock
      * @param batch takes the pages; to be retired after the flush
-     * @return the A and D bits that any of the leaves had
+     * @return what the leaves tell of their use, for {@link SpteFormat#addUse}
      * @locking MMU lock as {@code mode} says, inside an epoch
      */
     long remove(ReaderSlot slot, long tableHpa, LockMode mode, RetiredBatch batch) {
@@ -66,7 +64,7 @@ final class SubtreeRemover {
             if (format.isTable(oldSpte, level)) {
                 used |= remove(slot, format.address(oldSpte), mode, batch);
             } else if (format.isLeaf(oldSpte, level)) {
-                used |= oldSpte & usedBits;
+                used |= format.use(oldSpte);
             }
         }
         slot.count(Counter.TABLES, -1);

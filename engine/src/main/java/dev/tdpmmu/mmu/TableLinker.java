@@ -55,7 +55,7 @@ final class TableLinker {
         long child = tables.take();
         boolean split = format.isLeaf(oldSpte, level);
         if (split) {
-            SpteAccess.fillPlain(child, firstPiece(oldSpte, level), format.splitStep(level));
+            SpteAccess.fillPlain(child, firstPiece(oldSpte, level), PagingLevel.bytes(level - 1));
         } else {
             SpteAccess.fillPlain(child, Spte.NON_PRESENT, 0);
         }

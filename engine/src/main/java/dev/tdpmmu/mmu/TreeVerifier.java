@@ -94,7 +94,12 @@ final class TreeVerifier {
                     level,
                     gfn);
         }
-        if (TableHeaders.nxState(table) == TableHeaders.NX_LISTED) {
+        int nxState = TableHeaders.nxState(table);
+        if (nxState == TableHeaders.NX_HUGE_DISALLOWED) {
+            // Who links a marked table lists it before the lock is dropped.
+            throw broken("table is marked but not in the list of those that may be given up", table, level, gfn);
+        }
+        if (nxState == TableHeaders.NX_LISTED) {
             nxListed++;
         }
         for (int i = 0; i < PagingLevel.ENTRIES; i++) {
@@ -131,13 +136,16 @@ final class TreeVerifier {
         if (!slot.exists() || gfn + PagingLevel.pages(level) > slot.endGfn()) {
             throw MmuCorruptionException.transition("leaf outside its slot", format, gfn, level, spte, spte);
         }
+        if (!slot.isLinear() && format.isHostWritable(spte) && !isWritableByHost(slot, gfn)) {
+            throw MmuCorruptionException.transition("leaf allows more than the host", format, gfn, level, spte, spte);
+        }
         if (hpa(slot, gfn) != format.address(spte)) {
             throw MmuCorruptionException.transition("leaf maps a foreign frame", format, gfn, level, spte, spte);
         }
         if (slot.logsDirty() && level != PagingLevel.L4K && format.isWritable(spte)) {
             checkInitiallySet(slot, gfn, level, spte);
         }
-        if (format.isMmuWritable(spte) && isWatched(gfn, level)) {
+        if (format.isMmuWritable(spte) && ranges.isWatched(gfn, level)) {
             throw MmuCorruptionException.transition("watched page is writable", format, gfn, level, spte, spte);
         }
         if (format.isMmuWritable(spte) && slot.isReadOnly()) {
@@ -151,6 +159,10 @@ final class TreeVerifier {
                 : HostPageWord.hpa(slot.hostPages().word(slot.hostPage(gfn)));
     }
 
+    private static boolean isWritableByHost(MemSlot slot, long gfn) {
+        return HostPageWord.isWritable(slot.hostPages().word(slot.hostPage(gfn)));
+    }
+
     /** Stores to a huge leaf leave no trace: it may be writable only while all its pages count as dirty anyway. */
     private void checkInitiallySet(MemSlot slot, long gfn, int level, long spte) {
         for (long page = gfn; page < gfn + PagingLevel.pages(level); page++) {
@@ -159,15 +171,6 @@ final class TreeVerifier {
                         "huge leaf of a logged slot is writable", format, gfn, level, spte, spte);
             }
         }
-    }
-
-    private boolean isWatched(long gfn, int level) {
-        for (long page = gfn; page < gfn + PagingLevel.pages(level); page++) {
-            if (ranges.isWatched(page)) {
-                return true;
-            }
-        }
-        return false;
     }
 
     private static MmuCorruptionException broken(String what, long address, int level, long gfn) {

@@ -67,9 +67,12 @@ final class WriteProtector {
         long spte = cursor.spte();
         if (cursor.level() >= minLevel) {
             // After a lost exchange everything is asked again: the entry may have become a table or gone away.
-            while (format.isLeaf(spte, cursor.level()) && format.isWritable(spte)) {
-                if (updater.tryChangeBits(
-                        cursor.spteAddress(), cursor.gfn(), cursor.level(), spte, protectedFor(spte, minLevel))) {
+            while (format.isLeaf(spte, cursor.level())) {
+                long newSpte = protectedFor(spte, minLevel);
+                if (newSpte == spte) {
+                    break;
+                }
+                if (updater.tryChangeBits(cursor.spteAddress(), cursor.gfn(), cursor.level(), spte, newSpte)) {
                     return true;
                 }
                 spte = cursor.reread();
@@ -82,7 +85,8 @@ final class WriteProtector {
 
     /**
      * The huge leaf that makes the next store to it visible. Where huge leaves alone are protected, D tells of stores
-     * to the small ones: the pieces inherit D when the leaf is split, and a piece with D would never be logged.
+     * to the small ones: the pieces inherit D when the leaf is split, and a piece with D would never be logged. So D
+     * goes also where W has gone before, as from a page that was watched.
      */
     private long protectedFor(long spte, int minLevel) {
         long cleaned = minLevel > PagingLevel.L4K ? spte & ~format.dirtyBit() : spte;

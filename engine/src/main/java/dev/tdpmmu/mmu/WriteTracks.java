@@ -3,6 +3,7 @@ package dev.tdpmmu.mmu;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
+import dev.tdpmmu.memory.Interleave;
 import java.util.Arrays;
 
 /**
@@ -58,6 +59,7 @@ final class WriteTracks {
      * @locking slots lock
      */
     void add(long gfn) {
+        Interleave.step();
         long[] more = Arrays.copyOf(gfns, gfns.length + 1);
         more[more.length - 1] = gfn;
         Arrays.sort(more);
@@ -70,6 +72,7 @@ final class WriteTracks {
      * @locking slots lock
      */
     void remove(long gfn) {
+        Interleave.step();
         long[] now = gfns;
         int place = Arrays.binarySearch(now, gfn);
         if (place < 0) {

@@ -237,7 +237,8 @@ public final class HostPages implements AutoCloseable {
                 for (long page = firstPage; page < firstPage + count; page++) {
                     frames.set(page, HostPageWord.withProtection(word(page)));
                 }
-                // A device that saw the page writable could otherwise store after the caller was told that nobody does.
+                // A device that saw the page writable could otherwise store after the caller was told that nobody
+                // does.
                 awaitReaders();
             } finally {
                 listeners.end(firstPage, firstPage + count);
@@ -309,8 +310,8 @@ public final class HostPages implements AutoCloseable {
         if (HostPageWord.hpa(wordA) == HostPageWord.hpa(wordB)) {
             return true;
         }
-        // Guests may store meanwhile, so what is equal here is compared again when they cannot. What differs here saves
-        // them the announcements.
+        // Guests may store meanwhile, so what is equal here is compared again when they cannot. Where contents differ
+        // here already, nobody is told.
         if (!frames.isEqual(HostPageWord.hpa(wordA), HostPageWord.hpa(wordB))) {
             return false;
         }

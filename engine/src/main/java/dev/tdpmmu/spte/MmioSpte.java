@@ -9,7 +9,7 @@ import dev.tdpmmu.base.HotPath;
  *
  * @kvm generation_mmio_spte_mask, get_mmio_spte_generation
  */
-final class MmioSpte {
+public final class MmioSpte {
     static final int GENERATION_BITS = 18;
 
     static final int GENERATION_LOW_BITS = 7;
@@ -33,15 +33,27 @@ final class MmioSpte {
         return Gfn.toGpa(gfn) | low | high | writing | executing;
     }
 
+    /**
+     * Returns the generation of the memslots under which an MMIO entry was made. The same for all formats.
+     *
+     * @param spte MMIO entry
+     * @return bits of {@link SpteFormat#MMIO_GENERATION_MASK}
+     */
     @HotPath
-    static long generation(long spte) {
+    public static long generation(long spte) {
         long low = (spte & GENERATION_LOW) >>> GENERATION_LOW_SHIFT;
         long high = (spte & GENERATION_HIGH) >>> GENERATION_HIGH_SHIFT;
         return high << GENERATION_LOW_BITS | low;
     }
 
+    /**
+     * Returns the access that an MMIO entry was made for. The same for all formats.
+     *
+     * @param spte MMIO entry
+     * @return bits of {@link Access}, always with {@link Access#READ}
+     */
     @HotPath
-    static int access(long spte) {
+    public static int access(long spte) {
         int writing = (spte & WRITE) != 0 ? Access.WRITE : 0;
         int executing = (spte & EXECUTE) != 0 ? Access.EXECUTE : 0;
         return Access.READ | writing | executing;

@@ -105,4 +105,16 @@ public final class Spte {
     public static long address(long spte) {
         return spte & ADDRESS;
     }
+
+    /**
+     * Makes the huge leaf that has the permissions of a smaller one. The same for all formats.
+     *
+     * @param smallSpte leaf of a level below
+     * @param hpa host physical address of the huge page, aligned to its size
+     * @return the huge leaf
+     * @kvm make_huge_spte
+     */
+    public static long makeHuge(long smallSpte, long hpa) {
+        return smallSpte & ~ADDRESS | hpa | PAGE_SIZE;
+    }
 }

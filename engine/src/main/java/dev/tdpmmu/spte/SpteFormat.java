@@ -436,28 +436,6 @@ public final class SpteFormat {
     }
 
     /**
-     * Returns the generation of the memslots under which an MMIO entry was made.
-     *
-     * @param spte MMIO entry
-     * @return bits of {@link #MMIO_GENERATION_MASK}
-     */
-    @HotPath
-    public long mmioGeneration(long spte) {
-        return MmioSpte.generation(spte);
-    }
-
-    /**
-     * Returns the access that an MMIO entry was made for.
-     *
-     * @param spte MMIO entry
-     * @return bits of {@link Access}, always with {@link Access#READ}
-     */
-    @HotPath
-    public int mmioAccess(long spte) {
-        return MmioSpte.access(spte);
-    }
-
-    /**
      * Tells whether MMIO entries can be made.
      *
      * @return false if the user switched them off, and for NPT with 52 address bits, which has no reserved bit to
@@ -473,7 +451,7 @@ public final class SpteFormat {
      *
      * @param hugeSpte huge leaf
      * @param level its level, 2 or 3
-     * @return entry 0 of the table that replaces it; the next ones follow at {@link #splitStep}
+     * @return entry 0 of the table that replaces it; the next ones follow at the size of a page of the level below
      * @kvm make_small_spte
      */
     @HotPath
@@ -482,33 +460,6 @@ public final class SpteFormat {
             SpteFormatCheck.checkHuge(this, hugeSpte, level);
         }
         return level == PagingLevel.L2M ? hugeSpte & ~Spte.PAGE_SIZE : hugeSpte;
-    }
-
-    /**
-     * Returns the difference between neighbours in the table that replaces a huge leaf.
-     *
-     * @param level of the huge leaf, 2 or 3
-     * @return bytes that a child maps
-     */
-    @HotPath
-    public long splitStep(int level) {
-        return PagingLevel.bytes(level - 1);
-    }
-
-    /**
-     * Makes the huge leaf that has the permissions of a smaller one.
-     *
-     * @param smallSpte leaf of a level below
-     * @param hpa host physical address of the huge page, aligned to {@code level}
-     * @param level 2 or 3
-     * @return the huge leaf
-     * @kvm make_huge_spte
-     */
-    public long makeHuge(long smallSpte, long hpa, int level) {
-        if (Debug.CHECK) {
-            SpteFormatCheck.checkAddress(hpa, level, physicalAddressLimit);
-        }
-        return smallSpte & ~Spte.ADDRESS | hpa | Spte.PAGE_SIZE;
     }
 
     /**
@@ -535,7 +486,11 @@ public final class SpteFormat {
      */
     @HotPath
     public long clearExecutable(long spte) {
-        return isAccessTracked(spte) ? spte & ~(execute << SAVED_SHIFT) : spte & ~execute | noExecute;
+        if (isAccessTracked(spte)) {
+            return spte & ~(execute << SAVED_SHIFT);
+        }
+        // With nested paging there is one bit for reads and fetches: NX alone tells them apart.
+        return spte & ~(execute & ~read) | noExecute;
     }
 
     /**
@@ -606,6 +561,31 @@ public final class SpteFormat {
             return spte;
         }
         return spte & ~saved | (spte & saved) >>> SAVED_SHIFT;
+    }
+
+    /**
+     * Returns what a leaf tells of its use: A and D; without A/D bits the permissions that access tracking would take.
+     *
+     * @param leaf leaf entry
+     * @return bits for {@link #addUse}, which may be or-ed with those of other leaves
+     */
+    @HotPath
+    public long use(long leaf) {
+        return leaf & (accessed != 0 ? accessed | dirty : tracked);
+    }
+
+    /**
+     * Returns a leaf that counts as used as others did.
+     *
+     * @param leaf leaf entry
+     * @param use {@link #use} of other leaves
+     * @return leaf with their A and D; without A/D bits with its own permissions again if any of them was young
+     */
+    public long addUse(long leaf, long use) {
+        if (accessed != 0) {
+            return leaf | use;
+        }
+        return use == 0 ? leaf : restoreAccess(leaf);
     }
 
     /**

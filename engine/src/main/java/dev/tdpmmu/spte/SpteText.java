@@ -23,8 +23,8 @@ public final class SpteText {
             return "FROZEN";
         }
         if (f.isMmio(spte)) {
-            return "MMIO gfn=" + hex(f.mmioGfn(spte)) + " " + Access.text(f.mmioAccess(spte)) + " generation="
-                    + f.mmioGeneration(spte) + note(f, spte, level);
+            return "MMIO gfn=" + hex(f.mmioGfn(spte)) + " " + Access.text(MmioSpte.access(spte)) + " generation="
+                    + MmioSpte.generation(spte) + note(f, spte, level);
         }
         if (!Spte.isMmuPresent(spte)) {
             return "unknown bits=" + hex(spte);

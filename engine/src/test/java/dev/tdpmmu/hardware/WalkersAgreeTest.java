@@ -123,7 +123,7 @@ final class WalkersAgreeTest {
                 leaves.add(format.trackAccess(spte | format.accessedBit() | format.dirtyBit()));
                 if (level < 3) {
                     long huge = format.makeLeaf(HPA, level + 1, access, (flags & 1) != 0, (flags & 2) != 0);
-                    leaves.add(format.splitFirst(huge, level + 1) + 511 * format.splitStep(level + 1));
+                    leaves.add(format.splitFirst(huge, level + 1) + 511 * PagingLevel.bytes(level));
                 }
             }
         }

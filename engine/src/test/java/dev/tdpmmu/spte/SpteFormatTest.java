@@ -158,8 +158,8 @@ final class SpteFormatTest {
 
                     assertTrue(format.isMmio(spte), text);
                     assertEquals(gfn, format.mmioGfn(spte), text);
-                    assertEquals(generation, format.mmioGeneration(spte), text);
-                    assertEquals(access, format.mmioAccess(spte), text);
+                    assertEquals(generation, MmioSpte.generation(spte), text);
+                    assertEquals(access, MmioSpte.access(spte), text);
                     assertFalse(Spte.isMmuPresent(spte), text);
                     assertTrue(format.isHardwarePresent(spte), text);
                     assertTrue(format.isLegal(spte, PagingLevel.L4K), text);
@@ -218,7 +218,7 @@ final class SpteFormatTest {
             for (int access = 1; access <= Access.ALL; access++) {
                 long huge = format.makeLeaf(HPA, level, access, true, false) | format.accessedBit() | format.dirtyBit();
                 long first = format.splitFirst(huge, level);
-                long step = format.splitStep(level);
+                long step = PagingLevel.bytes(level - 1);
                 for (int i : new int[] {0, 1, 255, 511}) {
                     long child = first + i * step;
                     long expected =
