@@ -55,13 +55,22 @@ final class TlbAtRest {
             require(vcpu, view, level <= view.level && format.address(above) == view.hpa, "another table is there");
             return;
         }
-        long spte = sptes[level];
+        long spte = beforeAgeing(format, sptes[level]);
         require(vcpu, view, format.isLeaf(spte, level), "no leaf is there");
         long offset = Gfn.toGpa(view.gfn - Gfn.alignDown(view.gfn, level));
         require(vcpu, view, format.address(spte) + offset == view.hpa, "another frame is there");
         require(vcpu, view, format.allows(spte, view.permissions), "the leaf allows less");
         boolean storesWithoutDirty = (view.permissions & Access.WRITE) != 0 && !format.isDirty(spte);
         require(vcpu, view, !storesWithoutDirty, "the leaf has no D");
+    }
+
+    /** Ageing takes permissions where there is no A bit, and does not flush: what it took may stay in a TLB. */
+    private static long beforeAgeing(SpteFormat format, long spte) {
+        if (!format.isAccessTracked(spte)) {
+            return spte;
+        }
+        long restored = format.restoreAccess(spte);
+        return format.isMmuWritable(restored) ? format.makeWritable(restored) : restored;
     }
 
     private static void require(Vcpu vcpu, TlbView view, boolean holds, String what) {

@@ -110,6 +110,14 @@ abstract class VmWorld implements Scenario {
         return run;
     }
 
+    /** A vCPU that the VM knows: one whose hardware log a harvest drains. */
+    final VcpuRun attached() {
+        VcpuRun run = vm.createVcpu().run();
+        runs.add(run);
+        assertFalse(run.touch(NOWHERE, Access.READ));
+        return run;
+    }
+
     final Vcpu vcpu(VcpuRun run) {
         return new Vcpu(run, shootdown.sequenceAddress());
     }
