@@ -26,13 +26,17 @@ final class BenchVm implements AutoCloseable {
     private static final int MAX_THREADS = 16;
 
     private final Vm vm;
-    private final MemSlot slot;
+    private final long pages;
+    private final Backing backing;
+    private MemSlot slot;
     private final List<VcpuMmu> vcpus = new ArrayList<>();
 
     private BenchVm(VmConfig config, long pages, Backing backing, long tables) {
         BenchGuard.check();
         this.vm = new Vm(config);
-        this.slot = vm.addSlot(SLOT_ID, 0, Gfn.toGpa(pages), backing);
+        this.pages = pages;
+        this.backing = backing;
+        addSlot();
         long wanted = tables + (long) MAX_THREADS * TableCache.CAPACITY;
         long warm = vm.prewarmTables(Math.toIntExact(wanted));
         if (warm != wanted) {
@@ -90,6 +94,16 @@ final class BenchVm implements AutoCloseable {
         closeVcpus();
         vm.mmu().zapAllFast(slot.baseGfn(), slot.endGfn());
         vm.mmu().rcu().barrier();
+    }
+
+    /** Puts the slot back that {@link #removeSlot} has taken away. */
+    synchronized void addSlot() {
+        slot = vm.addSlot(SLOT_ID, 0, Gfn.toGpa(pages), backing);
+    }
+
+    /** Removes the slot and all its translations, as a user of the engine does. */
+    synchronized void removeSlot() {
+        vm.removeSlot(slot);
     }
 
     private void closeVcpus() {

@@ -6,5 +6,7 @@
  * target/tdpmmu-benchmarks.jar dev.tdpmmu.bench.FleetPerf --help}. All of them refuse to start with debug checks on,
  * see {@link dev.tdpmmu.bench.BenchGuard}. The first parameter is the lock policy, so that the exclusive baseline
  * stands beside every claim.
+ *
+ * <p>{@code java -jar target/tdpmmu-benchmarks.jar perf} runs the programs of {@link dev.tdpmmu.bench.perf}.
  */
 package dev.tdpmmu.bench;
