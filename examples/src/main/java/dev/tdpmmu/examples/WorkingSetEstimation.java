@@ -14,9 +14,9 @@ import java.util.Locale;
  * Estimates how much memory a guest really uses: scans its pages round by round and counts those touched since,
  * beside the number that the guest itself knows.
  *
- * <p>The guest loads all of its memory, then works on an eighth of it; later it moves its work to a quarter elsewhere.
- * A scan flushes nothing: a page whose translation never leaves a TLB looks idle. This guest works on more pages than
- * its TLBs keep, so the estimate of one scan is the truth.
+ * <p>The guest loads all of its memory, then works on an eighth of it; later it moves to a quarter elsewhere. A scan
+ * flushes nothing: a page whose translation never leaves a TLB looks idle. This guest works on more pages than its
+ * TLBs keep, so the estimate of one scan is the truth.
  *
  * <pre>{@code
  * round  guest works on  estimate, 1 scan  estimate, 3 scans        ms
