@@ -29,7 +29,7 @@ public final class Ageing {
      */
     public boolean testYoung(long gpa, long bytes) {
         vm.checkRange(gpa, bytes);
-        return ranges.testAge(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1);
+        return OpenVm.whileOpen(vm, () -> ranges.testAge(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1));
     }
 
     /**
@@ -42,7 +42,7 @@ public final class Ageing {
      */
     public long clearYoung(long gpa, long bytes) {
         vm.checkRange(gpa, bytes);
-        return ranges.age(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1);
+        return OpenVm.whileOpen(vm, () -> ranges.age(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1));
     }
 
     /**

@@ -188,6 +188,8 @@ public final class GuestMemory {
             });
             return;
         }
+        // All of it or nothing: page by page, an access could run into the next slot.
+        check(find(gpa), gpa, length, access);
         int done = 0;
         while (done < length) {
             int soFar = done;

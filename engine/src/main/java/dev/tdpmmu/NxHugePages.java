@@ -59,8 +59,7 @@ public final class NxHugePages {
      * @kvm kvm_recover_nx_huge_pages
      */
     public long recover() {
-        vm.checkOpen();
-        return recoverRound();
+        return OpenVm.whileOpen(vm, this::recoverRound);
     }
 
     /** One round, also while the VM closes: the MMU is there until the agent has ended. */

@@ -579,11 +579,11 @@ public final class Vm implements AutoCloseable {
             rcu.awaitAllOutside();
             vcpus.detachAll(mmu);
             mmu.zapAllForTeardown();
+            // The host may change pages until we stop to listen, which is outside the slots lock: it finds nothing
+            // here. Before the barrier: a notification under way may drop the last reference on a root and retire it.
+            notifier.close();
             rcu.barrier();
             reclaimer.close();
-            // The host may change pages until we stop to listen, which is outside the slots lock: it finds nothing
-            // here.
-            notifier.close();
             changes.close();
             slots.close();
             mmu.close();

@@ -29,12 +29,15 @@ public final class WorkingSet {
 
     /** Makes one round: every page gets one scan older, and those that were used since the last round get young. */
     public void scan() {
-        vm.checkOpen();
+        OpenVm.whileOpen(vm, this::scanOpen);
+    }
+
+    private long scanOpen() {
         for (int i = 0; i < ages.length; i++) {
             int age = Byte.toUnsignedInt(ages[i]);
             ages[i] = (byte) Math.min(age + 1, OLDEST);
         }
-        vm.mmu().ranges().age(baseGfn, baseGfn + ages.length, (gfn, pages) -> {
+        return vm.mmu().ranges().age(baseGfn, baseGfn + ages.length, (gfn, pages) -> {
             int first = (int) (gfn - baseGfn);
             Arrays.fill(ages, first, first + (int) pages, (byte) 0);
         });

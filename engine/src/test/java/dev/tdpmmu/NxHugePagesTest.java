@@ -209,6 +209,56 @@ class NxHugePagesTest {
         }
     }
 
+    /** Ends the test where the guest would leave and come back for ever. */
+    private static void allowExits(Vcpu vcpu, long most) {
+        long limit = vcpu.exits() + most;
+        vcpu.observe(nanos -> assertTrue(vcpu.exits() <= limit, "fetch does not end: exits=" + vcpu.exits()));
+    }
+
+    /**
+     * A huge leaf that must not be executed is no answer to a fetch, by whichever way the fault comes to it: that
+     * leaf is there already, nothing would change, and the guest would fetch for ever.
+     */
+    @ParameterizedTest
+    @MethodSource(MATRIX)
+    void fetchFromAHugePageEndsWhileAnotherPageIsWatched(VmConfig.Builder config) {
+        Vm vm = vmWithRegions(mitigated(config));
+        try (Vcpu vcpu = vm.createVcpu();
+                WriteWatch watch = vm.watchWrites(REGION_3, KIB_4, (gpa, bytes, value) -> {})) {
+            vcpu.getLong(REGION_1);
+            assertPages(1, 0, vm);
+            allowExits(vcpu, 4);
+
+            vcpu.fetch(REGION_1);
+            vcpu.fetch(REGION_2);
+            vcpu.fetch(REGION_3);
+
+            // The watched region is small because of the watch: there is no huge leaf to give its table up for.
+            assertPages(0, 2, vm);
+            assertEquals(REGION_3 >>> 12, watch.startGfn());
+        }
+    }
+
+    /** Where stores are logged leaves are small in any case: the fetch splits the huge one, which is not listed. */
+    @ParameterizedTest
+    @MethodSource(MATRIX)
+    void fetchFromAHugePageEndsWhileTheSlotIsLogged(VmConfig.Builder config) {
+        Vm vm = vmWithRegions(mitigated(config).eagerSplit(false));
+        try (Vcpu vcpu = vm.createVcpu()) {
+            vcpu.getLong(REGION_1);
+            DirtyLog log = vm.startDirtyLog(TestVms.slotAt(vm, REGION_1));
+            assertPages(1, 0, vm);
+            allowExits(vcpu, 4);
+
+            vcpu.fetch(REGION_1);
+            vcpu.fetch(REGION_2);
+
+            assertPages(0, 0, vm);
+            vcpu.putLong(REGION_1, 1);
+            assertEquals(1, log.harvest().count());
+        }
+    }
+
     /** a table that recovery zapped is in no TLB when the round returns. */
     @ParameterizedTest
     @MethodSource(MATRIX)

@@ -17,11 +17,15 @@ import java.lang.invoke.VarHandle;
  * to a wrong table but never to a guest frame or out of the range.
  */
 public final class SpteAccess {
+    /** Entries that {@link #orPlain} reads at once. */
+    public static final int BLOCK_ENTRIES = 8;
+
     // One constant segment, one constant handle: the compiler folds base, length and liveness, and the mask bounds the
     // offset, so that an access is the one instruction that C would use.
     private static final MemorySegment RANGE = HostMemory.RANGE;
     private static final VarHandle LONG = ValueLayout.JAVA_LONG.varHandle().withInvokeExactBehavior();
     private static final long ENTRY_MASK = HostMemory.TABLES_END - Long.BYTES;
+    private static final long BLOCK_MASK = HostMemory.TABLES_END - BLOCK_ENTRIES * Long.BYTES;
     private static final long PAGE_MASK = HostMemory.TABLES_END - HostMemory.PAGE_SIZE;
 
     private SpteAccess() {}
@@ -84,6 +88,32 @@ public final class SpteAccess {
     @HotPath
     public static long readPlain(long spteAddress) {
         return (long) LONG.get(RANGE, spteAddress & ENTRY_MASK);
+    }
+
+    /**
+     * Reads {@link #BLOCK_ENTRIES} entries and tells which bits are set in any of them, for scans that find little. One
+     * interleaving point: the entries are read in no order, so a caller may conclude nothing from one about another,
+     * and reads again what it wants to change.
+     *
+     * @param spteAddress host physical address of the first, multiple of 64
+     * @return the entries or-ed together
+     * @ordering plain: what was published before the caller's lock or epoch began is seen
+     */
+    @HotPath
+    public static long orPlain(long spteAddress) {
+        if (Interleave.ON) {
+            Interleave.reach(Interleave.Kind.READ, spteAddress);
+        }
+        long block = spteAddress & BLOCK_MASK;
+        long low = (long) LONG.get(RANGE, block)
+                | (long) LONG.get(RANGE, block + Long.BYTES)
+                | (long) LONG.get(RANGE, block + 2 * Long.BYTES)
+                | (long) LONG.get(RANGE, block + 3 * Long.BYTES);
+        long high = (long) LONG.get(RANGE, block + 4 * Long.BYTES)
+                | (long) LONG.get(RANGE, block + 5 * Long.BYTES)
+                | (long) LONG.get(RANGE, block + 6 * Long.BYTES)
+                | (long) LONG.get(RANGE, block + 7 * Long.BYTES);
+        return low | high;
     }
 
     /**

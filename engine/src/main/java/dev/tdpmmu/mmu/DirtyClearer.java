@@ -74,13 +74,35 @@ final class DirtyClearer {
     @HotPath
     int clearTable(long table, long startGfn, long endGfn) {
         int cleared = 0;
+        long dirty = format.dirtyBit();
+        boolean dense = false;
+        long gfn = startGfn;
+        while (gfn < endGfn) {
+            long blockEnd = Math.min((gfn | SpteAccess.BLOCK_ENTRIES - 1) + 1, endGfn);
+            long first = SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
+            // A block mostly has no D at all; behind one that had some it is not asked. FROZEN and MMIO entries may
+            // have the bit too and are sorted out below.
+            if (dense || blockEnd - gfn < SpteAccess.BLOCK_ENTRIES || (SpteAccess.orPlain(first) & dirty) != 0) {
+                int found = clearBlock(first, gfn, blockEnd);
+                cleared += found;
+                dense = found != 0;
+            }
+            gfn = blockEnd;
+        }
+        return cleared;
+    }
+
+    @HotPath
+    private int clearBlock(long first, long startGfn, long endGfn) {
+        int cleared = 0;
         long wanted = Spte.MMU_PRESENT | format.dirtyBit();
+        long address = first;
         for (long gfn = startGfn; gfn < endGfn; gfn++) {
-            long address = SpteAccess.addressOf(table, gfn, PagingLevel.L4K);
             long spte = SpteAccess.readAcquire(address);
             if ((spte & wanted) == wanted && clear(address, gfn, spte, wanted)) {
                 cleared++;
             }
+            address += Long.BYTES;
         }
         return cleared;
     }

@@ -66,7 +66,8 @@ final class HugePageRecoverer {
         }
         long recovered = 0;
         // 2 MiB first: then a table of level 2 that gives way to 1 GiB holds 512 leaves, not 512 tables, and the step
-        // between two yields stays as short as it is for all others.
+        // between two yields stays as short as it is for all others. One that still leads to tables is left to
+        // faults.
         for (int level = PagingLevel.L2M; level <= Math.min(PagingLevel.MAX_HUGE, maxLevel); level++) {
             recovered += recoverLevel(slot, root, memSlot, level);
         }
@@ -142,20 +143,22 @@ final class HugePageRecoverer {
         return tracks.maxLevel(gfn, Math.min(memSlot.recoveryLevel(gfn), maxLevel));
     }
 
-    /** The first present leaf at or below a table, or non-present. */
+    /**
+     * The first present leaf of a table; non-present if there is none, or if the table leads to others: the pass
+     * before has left those because they are empty, or may not become huge. To search them all would be one long
+     * step.
+     */
     private long firstLeaf(long table, int level) {
+        long leaf = Spte.NON_PRESENT;
         for (int i = 0; i < PagingLevel.ENTRIES; i++) {
             long spte = SpteAccess.readAcquire(table + ((long) i << 3));
-            if (format.isLeaf(spte, level)) {
-                return spte;
-            }
             if (format.isTable(spte, level)) {
-                long leaf = firstLeaf(Spte.address(spte), level - 1);
-                if (leaf != Spte.NON_PRESENT) {
-                    return leaf;
-                }
+                return Spte.NON_PRESENT;
+            }
+            if (leaf == Spte.NON_PRESENT && format.isLeaf(spte, level)) {
+                leaf = spte;
             }
         }
-        return Spte.NON_PRESENT;
+        return leaf;
     }
 }

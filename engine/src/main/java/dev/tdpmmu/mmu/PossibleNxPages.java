@@ -85,6 +85,21 @@ final class PossibleNxPages {
     }
 
     /**
+     * Returns the oldest table, which stays in the list.
+     *
+     * @return host physical address of the table page, or 0 if the list is empty
+     * @locking MMU lock in any mode, inside an epoch; takes the pages lock
+     */
+    long oldest() {
+        lock.lock();
+        try {
+            return first;
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /**
      * Takes the oldest table off the list; a huge leaf is allowed in its place from now on.
      *
      * @return host physical address of the table page, or 0 if the list is empty

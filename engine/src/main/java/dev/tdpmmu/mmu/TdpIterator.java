@@ -250,26 +250,26 @@ public final class TdpIterator {
     }
 
     /**
-     * Drops the lock, fetches a table page, and takes the lock again; the next step walks from the root to the same
-     * entry.
+     * Drops the lock, fills a stock of table pages, and takes the lock again; the next step walks from the root to the
+     * same entry.
      *
      * @param lock held by the caller
      * @param slot of the caller
      * @param mode how it is held
      * @param stock that is empty
-     * @return false if no page is left under the VM's cap
+     * @return false if it stays empty because no page is left under the VM's cap
      * @locking MMU lock as {@code mode} says; no flush may be pending
      */
     boolean topUpUnlocked(MmuLock lock, ReaderSlot slot, LockMode mode, TableCache stock) {
         lock.unlock(slot, mode);
-        boolean filled;
         try {
-            filled = stock.topUp(1);
+            // All that it holds: the lock is dropped and the walk begins anew once for many pages.
+            stock.topUp(TableCache.CAPACITY);
         } finally {
             lock.lock(slot, mode);
         }
         yielded = true;
-        return filled;
+        return stock.size() > 0;
     }
 
     /**

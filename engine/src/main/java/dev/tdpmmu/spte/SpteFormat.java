@@ -112,11 +112,7 @@ public final class SpteFormat {
         return new SpteFormat(config.pagingMode().isEpt() ? EptLayout.masks(config) : NptLayout.masks(config));
     }
 
-    /**
-     * Names the format for reports.
-     *
-     * @return for instance {@code EPT4 a/d}
-     */
+    /** {@return the name for reports, for instance {@code EPT4 a/d}} */
     public String name() {
         return name;
     }
@@ -261,31 +257,19 @@ public final class SpteFormat {
         return (spte & (dirty != 0 ? dirty : write)) != 0;
     }
 
-    /**
-     * Tells whether hardware maintains accessed and dirty bits.
-     *
-     * @return whether it does
-     */
+    /** {@return whether hardware maintains accessed and dirty bits} */
     @HotPath
     public boolean accessedDirty() {
         return accessed != 0;
     }
 
-    /**
-     * Returns the bit that hardware sets when it uses an entry.
-     *
-     * @return one bit, or 0 without A/D bits
-     */
+    /** {@return the bit that hardware sets when it uses an entry, or 0 without A/D bits} */
     @HotPath
     public long accessedBit() {
         return accessed;
     }
 
-    /**
-     * Returns the bit that hardware sets when it stores through a leaf.
-     *
-     * @return one bit, or 0 without A/D bits
-     */
+    /** {@return the bit that hardware sets when it stores through a leaf, or 0 without A/D bits} */
     @HotPath
     public long dirtyBit() {
         return dirty;
@@ -435,12 +419,7 @@ public final class SpteFormat {
         return Gfn.of(spte & Spte.ADDRESS & ~mmioValue);
     }
 
-    /**
-     * Tells whether MMIO entries can be made.
-     *
-     * @return false if the user switched them off, and for NPT with 52 address bits, which has no reserved bit to
-     *     make them of
-     */
+    /** {@return whether MMIO entries can be made: not for NPT with 52 address bits, which has no reserved bit} */
     @HotPath
     public boolean mmioCaching() {
         return mmioValue != NO_MMIO;
