@@ -39,6 +39,8 @@ class AllocationTest {
                         "fast fix: 0",
                         "map: 0",
                         "refault: 0",
+                        "logged store: 0",
+                        "ring push: 0",
                         ""),
                 printed);
     }

@@ -8,9 +8,13 @@ import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.PagingMode;
 import dev.tdpmmu.config.VmConfig;
+import dev.tdpmmu.memory.FrameAllocator;
 import dev.tdpmmu.memory.SpteAccess;
 import dev.tdpmmu.mmu.TdpMmu;
 import dev.tdpmmu.slot.Backing;
+import dev.tdpmmu.slot.DirtyRing;
+import dev.tdpmmu.slot.DirtyRingConsumer;
+import dev.tdpmmu.slot.RingReset;
 import dev.tdpmmu.spte.Spte;
 import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.LockMode;
@@ -32,6 +36,9 @@ final class HotOperations {
     private final TdpMmu mmu;
     private final SpteFormat format;
     private final ReaderSlot worker;
+    private final DirtyRing ring;
+    private final DirtyRingConsumer collector;
+    private final RingReset resetter;
     private long sink;
 
     private HotOperations(VmConfig config) {
@@ -45,6 +52,9 @@ final class HotOperations {
         vcpu.putLong(0, 1);
         vcpu.putLong(SAME_TLB_ENTRY, 1);
         worker = mmu.createVcpu("worker").slot();
+        ring = new DirtyRing(new FrameAllocator(vm.account()), 1024, 64);
+        collector = (slotId, page) -> sink += page;
+        resetter = (slotId, firstPage, mask) -> sink += mask;
     }
 
     public static void main(String[] arguments) {
@@ -61,9 +71,19 @@ final class HotOperations {
         measure("fast fix", hot::fastFix);
         measure("map", hot::map);
         measure("refault", hot::refault);
+        hot.startLog();
+        measure("logged store", hot::loggedStore);
+        measure("ring push", hot::pushIntoRing);
         if (hot.sink == 42) {
             System.out.println("never");
         }
+    }
+
+    /** From here on stores to slot 0 are logged: by the hardware where it can, else by the fast fix. */
+    private void startLog() {
+        vm.startDirtyLog(vm.memorySlots().get(0));
+        vcpu.putLong(0, 1);
+        vcpu.putLong(SAME_TLB_ENTRY, 1);
     }
 
     private static void measure(String name, AllocationProbe.Body body) {
@@ -79,6 +99,22 @@ final class HotOperations {
         SpteAccess.setRelease(address, format.clearWritable(SpteAccess.readAcquire(address)));
         sink += vcpu.getLong(SAME_TLB_ENTRY);
         vcpu.putLong(0, iteration);
+    }
+
+    /** Arms a page as a harvest does; the next store is logged, and the log drained when it is full. */
+    private void loggedStore(long iteration) {
+        long address = leafAddress(0);
+        long spte = SpteAccess.readAcquire(address);
+        boolean hardwareLogs = vm.config().dirtyLog().pml();
+        SpteAccess.setRelease(address, hardwareLogs ? spte & ~format.dirtyBit() : format.clearWritable(spte));
+        sink += vcpu.getLong(SAME_TLB_ENTRY);
+        vcpu.putLong(0, iteration);
+    }
+
+    private void pushIntoRing(long iteration) {
+        ring.push(0, iteration & 1023);
+        ring.collect(collector, 1);
+        ring.reset(resetter, 1);
     }
 
     private void map(long iteration) {

@@ -76,6 +76,7 @@ final class ModelLogs {
         slot.logs = false;
         slot.may.or(slot.must);
         slot.may.or(slot.inFlight);
+        slot.stale.or(slot.inFlight);
         slot.must.clear();
         slot.inFlight.clear();
         assertThrows(IllegalStateException.class, () -> vm.dirtyLog(slot.handle));
@@ -95,6 +96,7 @@ final class ModelLogs {
             if (slot.logs) {
                 BitSet pages = harvest(slot);
                 requireExact(slot, pages);
+                world.openedGfns.clear();
                 if (tracking == DirtyTracking.GET_AND_CLEAR) {
                     taken(slot);
                 }
@@ -179,6 +181,7 @@ final class ModelLogs {
             assertTrue(vm.resetDirtyRings() >= collected, "entries reset");
         } while (drained + collected > 0);
         for (ModelSlot slot : world.slots.values()) {
+            slot.stale.clear();
             if (slot.logs) {
                 BitSet pages = harvest(slot);
                 addFound(found, slot, pages);
@@ -187,6 +190,7 @@ final class ModelLogs {
                 slot.inFlight.clear();
             }
         }
+        world.openedGfns.clear();
     }
 
     /** Collects without giving the entries back, so that the pages are not armed yet. */
@@ -201,6 +205,7 @@ final class ModelLogs {
         collectInto(found);
         for (ModelSlot slot : world.slots.values()) {
             if (!slot.logs) {
+                addFound(found, slot, slot.stale);
                 continue;
             }
             BitSet inRings = new BitSet();
@@ -211,6 +216,7 @@ final class ModelLogs {
                 // A full ring takes nothing from the hardware's log.
                 slot.may.or(slot.must);
                 slot.must.andNot(pages);
+                slot.inFlight.or(inRings);
                 continue;
             }
             requireExact(slot, pages);
@@ -275,6 +281,7 @@ final class ModelLogs {
     void vcpuCloses() {
         for (ModelSlot slot : world.slots.values()) {
             slot.may.or(slot.inFlight);
+            slot.may.or(slot.stale);
         }
     }
 }

@@ -6,7 +6,7 @@ import java.util.BitSet;
 import java.util.HashMap;
 import java.util.Map;
 
-/** What a model knows of one slot: its bytes, which of its pages its log must and may hand out, which pages are protected. */
+/** What a model knows of one slot: its bytes, what its log must and may hand out, what the host has protected. */
 final class ModelSlot {
     MemSlot handle;
 
@@ -21,6 +21,9 @@ final class ModelSlot {
 
     /** Pages that were collected from a ring and are not armed yet: a store to them is covered by that. */
     final BitSet inFlight = new BitSet();
+
+    /** Pages that were collected from a ring under an earlier log: the ring keeps them until it is reset. */
+    final BitSet stale = new BitSet();
 
     /** Pages that the host has protected. */
     final BitSet isProtected = new BitSet();

@@ -46,7 +46,7 @@ final class ModelSlotChanges {
 
     private ModelSlot put(MemSlot handle, HostPages host) {
         ModelSlot slot = new ModelSlot(handle, host);
-        world.slots.put(handle.gpa(), slot);
+        world.placed(slot);
         return slot;
     }
 
@@ -111,7 +111,7 @@ final class ModelSlotChanges {
         }
         world.slots.remove(slot.handle.gpa());
         slot.handle = vm.moveSlot(slot.handle, gpa);
-        world.slots.put(gpa, slot);
+        world.placed(slot);
     }
 
     private void changeFlags() {

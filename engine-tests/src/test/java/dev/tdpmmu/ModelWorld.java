@@ -8,9 +8,11 @@ import dev.tdpmmu.GuestAccessException.Reason;
 import dev.tdpmmu.config.DirtyTracking;
 import dev.tdpmmu.config.PageSize;
 import java.util.ArrayList;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Optional;
+import java.util.Set;
 import java.util.SplittableRandom;
 import java.util.TreeMap;
 import java.util.function.Supplier;
@@ -37,6 +39,9 @@ final class ModelWorld {
 
     /** How often pages were taken from logs; an access during which that happens may be in either harvest. */
     long takings;
+
+    /** Frames opened for stores since the logs were drained: hardware logs frames, whatever slot they are in. */
+    final Set<Long> openedGfns = new HashSet<>();
 
     /** Takes everything out of full rings. */
     Runnable onFullRing = () -> {};
@@ -174,6 +179,17 @@ final class ModelWorld {
             ModelSlot slot = slotAt(Math.max(at, gpa));
             if (slot != null) {
                 slot.opened(Math.max(at, gpa));
+                openedGfns.add(at >>> 12);
+            }
+        }
+    }
+
+    /** Notes that a slot has come to its place: what is kept aside for its frames counts for it. */
+    void placed(ModelSlot slot) {
+        slots.put(slot.handle.gpa(), slot);
+        for (long gfn : openedGfns) {
+            if (slot.contains(gfn << 12)) {
+                slot.opened(gfn << 12);
             }
         }
     }
@@ -186,7 +202,7 @@ final class ModelWorld {
             if (takings == takingsBefore) {
                 slot.stored(gpa + i);
             } else {
-                slot.opened(gpa + i);
+                opened(gpa + i, 1);
             }
         }
     }

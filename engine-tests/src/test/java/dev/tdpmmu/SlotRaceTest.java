@@ -3,10 +3,13 @@ package dev.tdpmmu;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 
+import dev.tdpmmu.base.Access;
 import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.SlotFlag;
+import dev.tdpmmu.config.SlotZap;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.GuestBytes;
+import dev.tdpmmu.mmu.VcpuMmu;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.testkit.Actor;
 import java.util.List;
@@ -80,6 +83,56 @@ final class SlotRaceTest {
         }
     }
 
+    /** A slot goes and comes back, again and again, and a vCPU stores there all the time. */
+    private static final class RemovalLoop extends VmWorld {
+        private static final int ROUNDS = 2;
+
+        private final Vcpu guest = vcpu("guest");
+        private final VcpuMmu part = part("part");
+        private MemSlot slot = addSlot(SlotFlag.SMALL_PAGES);
+        private int made;
+
+        RemovalLoop(VmConfig.Builder config) {
+            super(config);
+            guest.putLong(page(0), 0);
+        }
+
+        /** Each touch ends: the page is mapped, or there is no slot. */
+        private void store() {
+            for (int i = 0; i < 2 * ROUNDS; i++) {
+                made += guest.touch(page(i & 1), Access.WRITE) ? 1 : 0;
+            }
+        }
+
+        private void remove() {
+            for (int i = 0; i < ROUNDS; i++) {
+                vm.removeSlot(slot);
+                slot = addSlot(SlotFlag.SMALL_PAGES);
+            }
+            vm.removeSlot(slot);
+            if (!part.root().isInvalid()) {
+                assertFalse(isLeaf(part, page(0)) || isLeaf(part, page(1)), "leaf of a slot that is gone");
+            }
+        }
+
+        @Override
+        public List<Actor> actors() {
+            return List.of(Actor.of("guest", this::store), Actor.of("removal", this::remove));
+        }
+
+        @Override
+        void judge() {
+            assertEquals(0, vm.stats().pages4k() + vm.stats().pages2m(), "leaf is left");
+            assertFalse(guest.touch(page(0), Access.READ));
+            assertEquals(0, vm.mmu().invalidations().inProgress());
+        }
+
+        @Override
+        public String outcome() {
+            return "made " + made;
+        }
+    }
+
     /** A slot is added where a vCPU reads from a device. */
     private static final class Addition extends VmWorld {
         private final Vcpu guest;
@@ -139,6 +192,17 @@ final class SlotRaceTest {
     @Test
     void removedHugeFrameIsNeverStoredTo() {
         Explore.all("stores against removal, huge", () -> new Removal(VmWorld.parallel(), false), 700, 50);
+    }
+
+    /** the fault and the removal never wait for each other, however often the slot goes. */
+    @ParameterizedTest
+    @EnumSource(SlotZap.class)
+    void faultsEndWhileTheirSlotIsRemovedInALoop(SlotZap zap) {
+        Explore.all(
+                "stores against removals, " + zap,
+                () -> new RemovalLoop(VmWorld.parallel().slotZap(zap)),
+                0,
+                60);
     }
 
     @Test

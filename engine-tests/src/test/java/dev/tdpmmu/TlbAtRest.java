@@ -64,9 +64,12 @@ final class TlbAtRest {
         require(vcpu, view, !storesWithoutDirty, "the leaf has no D");
     }
 
-    /** Ageing takes permissions where there is no A bit, and does not flush: what it took may stay in a TLB. */
+    /**
+     * Where there is no A bit, ageing takes permissions and does not flush, and a load gives all but W back: what was
+     * taken may stay in a TLB. Who arms a leaf flushes whatever he found.
+     */
     private static long beforeAgeing(SpteFormat format, long spte) {
-        if (!format.isAccessTracked(spte)) {
+        if (format.accessedDirty()) {
             return spte;
         }
         long restored = format.restoreAccess(spte);
