@@ -6,7 +6,9 @@
 #   ROUNDS     rounds, at least 3 for a claim (3)
 #   BITS       log2 of the 4 KiB pages of the guests ("18 22")
 #   THREADS    threads ("1 2")
-#   OPERATIONS of fault_seq fault_rand fault_sparse fault_interleaved xlate_seq xlate_rand (all of them)
+#   OPERATIONS of fault_seq fault_rand fault_sparse fault_interleaved xlate_seq xlate_rand, or "" (all of them)
+#   RANGES     of wrprot clear_dirty clear_dirty_1pct zap zap_leaves split, or "" (all of them), each as the loop alone
+#              (kernel) and as a call (api); zap_leaves stands against the reference's zap
 #   POLICIES   yes: also measures fault_seq under the stamped and the exclusive policy (yes)
 #   OUT        directory of the results (target/compare)
 #   JAR        the benchmarks (target/tdpmmu-benchmarks.jar)
@@ -20,7 +22,8 @@ JAR=${JAR:-$MODULE/target/tdpmmu-benchmarks.jar}
 ROUNDS=${ROUNDS:-3}
 BITS=${BITS:-18 22}
 THREADS=${THREADS:-1 2}
-OPERATIONS=${OPERATIONS:-fault_seq fault_rand fault_sparse fault_interleaved xlate_seq xlate_rand}
+OPERATIONS=${OPERATIONS-fault_seq fault_rand fault_sparse fault_interleaved xlate_seq xlate_rand}
+RANGES=${RANGES-wrprot clear_dirty clear_dirty_1pct zap zap_leaves split}
 POLICIES=${POLICIES:-yes}
 OUT=${OUT:-$MODULE/target/compare}
 JAVA=java
@@ -53,12 +56,27 @@ native() { # round bits threads repetitions operation mode
     "$OUT/tdp_ref" "$2" "$3" "$4" 0 "$5" "$6" | sed "s/^/$1,/" >>"$CSV"
 }
 
-engine() { # round bits threads repetitions operation mode
+java_program() { # round bits threads repetitions program options...
+    local round=$1 bits=$2 threads=$3 repetitions=$4 program=$5
+    shift 5
     quiet
     # shellcheck disable=SC2086
     "$JAVA" --enable-native-access=ALL-UNNAMED --sun-misc-unsafe-memory-access=allow ${JAVA_FLAGS:-} -cp "$JAR" \
-        dev.tdpmmu.bench.NativeComparison --bits "$2" --threads "$3" --repetitions "$4" --operations "$5" --modes "$6" \
-        2>>"$LOG" | sed "s/^/$1,/" >>"$CSV"
+        "dev.tdpmmu.bench.$program" --bits "$bits" --threads "$threads" --repetitions "$repetitions" "$@" \
+        2>>"$LOG" | sed "s/^/$round,/" >>"$CSV"
+}
+
+engine() { # round bits threads repetitions operation mode
+    java_program "$1" "$2" "$3" "$4" NativeComparison --operations "$5" --modes "$6"
+}
+
+range() { # round bits threads repetitions operation
+    local reference=$5
+    if [ "$5" = zap_leaves ]; then reference=zap; fi
+    echo "round $1, 2^$2 pages, $3 threads: $5" >&2
+    if [ "$5" != zap_leaves ] || ! [[ " $RANGES " == *" zap "* ]]; then native "$1" "$2" "$3" "$4" "$reference" none; fi
+    java_program "$1" "$2" "$3" "$4" RangeComparison --operations "$5" --forms kernel
+    java_program "$1" "$2" "$3" "$4" RangeComparison --operations "$5" --forms api
 }
 
 pair() { # round bits threads repetitions operation native-mode engine-mode
@@ -81,6 +99,7 @@ for round in $(seq "$ROUNDS"); do
                     pair "$round" "$bits" "$threads" "$repetitions" "$operation" pthread_rwlock+rcu STAMPED
                 fi
             done
+            for operation in $RANGES; do range "$round" "$bits" "$threads" "$repetitions" "$operation"; done
         done
     done
 done

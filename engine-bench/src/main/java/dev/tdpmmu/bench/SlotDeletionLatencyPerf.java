@@ -29,9 +29,15 @@ import picocli.CommandLine.Option;
  * percentiles for each policy and way to zap as JSON.
  *
  * <p>Every vCPU is a virtual thread and stores to one new page of a slice of its own, then loads from some that it
- * knows; from time to time it lets others run. A latency is that of the whole exit, from the violation to the next
- * entry, with what the thread waited for its turn after a lock was free again. {@code NONE} adds no slot and removes
- * none: what the fleet does to itself. Everything alternates in rounds; a figure is the median of the rounds'.
+ * knows; after some stores it rests, so that the fleet does not need all processors. (Yielding instead would measure
+ * the scheduler of virtual threads: who yields goes on before those that another thread woke.) A latency is that of the
+ * whole exit, from the violation to the next entry, with what the thread waited for its turn after a lock was free
+ * again. {@code NONE} adds no slot and removes none: what the fleet does to itself. Everything alternates in rounds; a
+ * figure is the median of the rounds'.
+ *
+ * <p>A vCPU that waits makes no other faults meanwhile, so a policy that lets few vCPUs run while all others wait for
+ * seconds shows good percentiles. Those of visits are what somebody would have met who came to each vCPU at fixed
+ * intervals.
  */
 @Command(
         name = "SlotDeletionLatencyPerf",
@@ -89,16 +95,28 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
     private int loads;
 
     @Option(
-            names = "--yield-every",
+            names = "--rest-every",
             defaultValue = "16",
-            description = "stores after which a vCPU lets others run; default ${DEFAULT-VALUE}")
-    private int yieldEvery;
+            description = "stores after which a vCPU rests; default ${DEFAULT-VALUE}")
+    private int restEvery;
+
+    @Option(
+            names = "--rest-micros",
+            defaultValue = "10000",
+            description = "how long, 0 for a yield; default ${DEFAULT-VALUE}")
+    private long restMicros;
 
     @Option(
             names = "--pause-micros",
             defaultValue = "0",
             description = "from one removal to the next slot; default ${DEFAULT-VALUE}")
     private long pauseMicros;
+
+    @Option(
+            names = "--visit-micros",
+            defaultValue = "1000",
+            description = "interval of the visits; default ${DEFAULT-VALUE}")
+    private long visitMicros;
 
     @Option(names = "--millis", defaultValue = "3000", description = "of each run; default ${DEFAULT-VALUE}")
     private long millis;
@@ -161,8 +179,10 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
         all.put("gib", gib);
         all.put("slotBits", slotBits);
         all.put("loads", loads);
-        all.put("yieldEvery", yieldEvery);
+        all.put("restEvery", restEvery);
+        all.put("restMicros", restMicros);
         all.put("pauseMicros", pauseMicros);
+        all.put("visitMicros", visitMicros);
         all.put("millis", millis);
         all.put("warmMillis", warmMillis);
         all.put("rounds", rounds);
@@ -176,12 +196,22 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
      * @param p99 of the same
      * @param p999 of the same
      * @param max of the same
+     * @param visitP99 of what visits at fixed intervals would have met
+     * @param visitP999 of the same
      * @param faults that were measured
      * @param deletions of the slot that began and ended meanwhile; none if one takes longer
      * @param deletionMedian how long one took
      */
     private record Outcome(
-            double p50, double p99, double p999, double max, double faults, double deletions, double deletionMedian) {}
+            double p50,
+            double p99,
+            double p999,
+            double max,
+            double visitP99,
+            double visitP999,
+            double faults,
+            double deletions,
+            double deletionMedian) {}
 
     private static double median(List<Outcome> outcomes, ToDoubleFunction<Outcome> figure) {
         return Report.median(outcomes.stream().mapToDouble(figure).toArray());
@@ -195,6 +225,8 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
         row.put("p50Micros", median(outcomes, Outcome::p50) / NANOS_PER_MICRO);
         row.put("p99Micros", median(outcomes, Outcome::p99) / NANOS_PER_MICRO);
         row.put("p999Micros", median(outcomes, Outcome::p999) / NANOS_PER_MICRO);
+        row.put("ofVisitsP99Micros", median(outcomes, Outcome::visitP99) / NANOS_PER_MICRO);
+        row.put("ofVisitsP999Micros", median(outcomes, Outcome::visitP999) / NANOS_PER_MICRO);
         row.put("worstMicros", median(outcomes, Outcome::max) / NANOS_PER_MICRO);
         row.put(
                 "p999MicrosOfRounds",
@@ -204,21 +236,27 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
         row.put("deletionMicros", median(outcomes, Outcome::deletionMedian) / NANOS_PER_MICRO);
         if (baseline != null) {
             row.put("p999ToExclusive", median(outcomes, Outcome::p999) / median(baseline, Outcome::p999));
+            row.put(
+                    "ofVisitsP999ToExclusive",
+                    median(outcomes, Outcome::visitP999) / median(baseline, Outcome::visitP999));
         }
         System.err.printf(
                 Locale.ROOT,
-                "# %-9s %-9s p50 %.1f us, p99 %.1f us, p99.9 %.1f us, worst %.0f us; %.0f faults, %.0f deletions of %.0f"
-                        + " us; p99.9 to EXCLUSIVE: %s%n",
+                "# %-9s %-9s p50 %.1f us, p99 %.1f us, p99.9 %.1f us, worst %.0f us; of visits: p99 %.0f us, p99.9 %.0f"
+                        + " us; %.0f faults, %.0f deletions of %.0f us; p99.9 to EXCLUSIVE: %s, of visits %s%n",
                 policy,
                 deletion,
                 row.get("p50Micros"),
                 row.get("p99Micros"),
                 row.get("p999Micros"),
                 row.get("worstMicros"),
+                row.get("ofVisitsP99Micros"),
+                row.get("ofVisitsP999Micros"),
                 row.get("faults"),
                 row.get("deletions"),
                 row.get("deletionMicros"),
-                row.get("p999ToExclusive"));
+                row.get("p999ToExclusive"),
+                row.get("ofVisitsP999ToExclusive"));
         return row;
     }
 
@@ -265,11 +303,14 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
             for (Histogram histogram : latencies) {
                 sum.add(histogram);
             }
+            Histogram visits = sum.copyCorrectedForCoordinatedOmission(TimeUnit.MICROSECONDS.toNanos(visitMicros));
             return new Outcome(
                     sum.getValueAtPercentile(MEDIAN),
                     sum.getValueAtPercentile(P99),
                     sum.getValueAtPercentile(P999),
                     sum.getMaxValue(),
+                    visits.getValueAtPercentile(P99),
+                    visits.getValueAtPercentile(P999),
                     sum.getTotalCount(),
                     removals[0].length,
                     removals[0].length == 0 ? Double.NaN : Report.median(removals[0]));
@@ -284,17 +325,25 @@ public final class SlotDeletionLatencyPerf implements Callable<Integer> {
 
     private void run(Vcpu vcpu, long first, long pages) {
         long page = 0;
-        int untilYield = yieldEvery;
+        int untilRest = restEvery;
         while (!stop) {
             vcpu.touch(Gfn.toGpa(first + page), Access.WRITE);
             for (int i = 1; i <= loads; i++) {
                 vcpu.touch(Gfn.toGpa(first + Math.max(0, page - i)), Access.READ);
             }
             page = page + 1 == pages ? 0 : page + 1;
-            if (--untilYield <= 0) {
-                untilYield = yieldEvery;
-                Thread.yield();
+            if (--untilRest <= 0) {
+                untilRest = restEvery;
+                rest();
             }
+        }
+    }
+
+    private void rest() {
+        if (restMicros == 0) {
+            Thread.yield();
+        } else {
+            LockSupport.parkNanos(TimeUnit.MICROSECONDS.toNanos(restMicros));
         }
     }
 
