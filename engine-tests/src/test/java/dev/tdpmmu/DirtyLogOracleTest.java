@@ -203,6 +203,7 @@ class DirtyLogOracleTest {
         private final List<Area> areas;
         private final List<Vcpu> vcpus = new ArrayList<>();
         private final AtomicBoolean done = new AtomicBoolean();
+        private final AtomicBoolean passed = new AtomicBoolean();
         private final AtomicLong stores = new AtomicLong();
         private final AtomicLong resets = new AtomicLong();
         private final AtomicLong ringsFull = new AtomicLong();
@@ -246,6 +247,7 @@ class DirtyLogOracleTest {
                     awaitStores();
                     start();
                     rounds(ROUNDS / 2);
+                    passed.set(true);
                 } finally {
                     done.set(true);
                 }
@@ -396,11 +398,18 @@ class DirtyLogOracleTest {
             }
         }
 
+        /**
+         * What is handed out was stored to since it was handed out last. With rings and a hardware log a page is
+         * sometimes handed out once more than that; there only pages that were never stored to must not appear.
+         */
         private void checkNothingInvented(Area area) {
+            boolean mayRepeat =
+                    tracking == DirtyTracking.RING && vm.config().dirtyLog().pml();
             for (long page = next(area.dirty, 0); page >= 0; page = next(area.dirty, page + 1)) {
                 boolean stored = false;
                 for (int writer = 0; writer < WRITERS; writer++) {
-                    stored |= area.begun[writer].get((int) page) > area.endedAtTake[writer][(int) page];
+                    long taken = mayRepeat ? 0 : area.endedAtTake[writer][(int) page];
+                    stored |= area.begun[writer].get((int) page) > taken;
                 }
                 assertTrue(stored, "nobody stored: " + text(area, 0, (int) page));
             }
@@ -453,6 +462,9 @@ class DirtyLogOracleTest {
             while (resets.get() == seen && !done.get()) {
                 Thread.onSpinWait();
                 Thread.yield();
+            }
+            if (done.get() && !passed.get()) {
+                throw new IllegalStateException("nobody empties the ring any more");
             }
         }
 
