@@ -111,8 +111,10 @@ final class DirtyLogging {
             hardwareLogs = false;
             // Each vCPU drains and stops its log before it acknowledges, or before its next access.
             shootdown.flushAll();
-            drain();
         }
+        // Of the slot that has stopped nothing may stay behind where a ring has no room: it would be reported by the
+        // slot's next log, for stores that came before that.
+        drainCompletely();
     }
 
     /** Keeps the marks of a slot that is about to move: what hardware has logged names its old place. */
@@ -125,11 +127,8 @@ final class DirtyLogging {
     /** Ends {@link #beginMove}: no store goes to the old place any more. */
     void endMove() {
         if (moving.exists()) {
-            drain();
-            for (VcpuRun run : vcpus) {
-                // What a ring had no room for: soon nobody knows what it names.
-                drainIntoBitmaps(run);
-            }
+            // Soon nobody knows what the rest names.
+            drainCompletely();
             moving = MemSlot.NONE;
         }
     }
@@ -282,6 +281,16 @@ final class DirtyLogging {
             return run.drainLogFromOutside();
         } finally {
             reader.leave(ReaderSlot.OUTSIDE);
+        }
+    }
+
+    /** Marks all that the hardware of all vCPUs has logged: in the bitmaps what the rings have no room for. */
+    private void drainCompletely() {
+        drain();
+        if (config.pml()) {
+            for (VcpuRun run : vcpus) {
+                drainIntoBitmaps(run);
+            }
         }
     }
 
