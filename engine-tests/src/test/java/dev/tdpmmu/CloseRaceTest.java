@@ -10,6 +10,7 @@ import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.HostMemory;
+import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.HostPages;
 import dev.tdpmmu.testkit.Actor;
@@ -17,6 +18,7 @@ import dev.tdpmmu.testkit.Scenario;
 import java.util.List;
 import java.util.Map;
 import java.util.function.Consumer;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -107,6 +109,7 @@ final class CloseRaceTest {
         public void check() {
             assertTrue(outcome.equals("done") || !operation.byHost(), "the host was told that the VM is closed");
             assertThrows(VmClosedException.class, () -> vcpu.getLong(0));
+            assertEquals(0, vm.mmu().invalidations().snapshot(), "invalidation in a VM that is closed");
             VmStats stats = vm.stats();
             assertEquals(0, stats.memoryUsedInBytes(), "memory is charged after close");
             assertEquals(0, stats.pages4k(), "leaves after close");
@@ -143,5 +146,15 @@ final class CloseRaceTest {
                 Explore.all("close against " + operation + ", " + how, () -> new World(operation, how), 0, 40);
             }
         }
+    }
+
+    /** The host tells of a change when the VM has closed its slots to it, but still has them. */
+    @Test
+    void hostFindsNoSlotOfAVmThatDoesNotListen() {
+        Explore.narrow(
+                "end of close against host",
+                () -> new World(Operation.HOST_DISCARD, OperationLock.SHARED),
+                (kind, address) ->
+                        kind == Interleave.Kind.STEP || kind == Interleave.Kind.UPDATE && !HostMemory.isTable(address));
     }
 }

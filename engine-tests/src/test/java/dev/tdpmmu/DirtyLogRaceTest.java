@@ -187,6 +187,9 @@ final class DirtyLogRaceTest {
 
     /** The leaf is zapped while it is armed. */
     private static final class ArmAgainstZap extends Logged {
+        /** One actor stores and one arms: nobody changes the leaf as often. */
+        private static final int MAX_TRIES = 16;
+
         ArmAgainstZap(VmConfig.Builder config) {
             super(config, SlotFlag.SMALL_PAGES);
             log = vm.startDirtyLog(slot);
@@ -197,8 +200,10 @@ final class DirtyLogRaceTest {
         private void zap() {
             vm.mmu().lock().lock(worker.slot(), LockMode.SHARED);
             long address = spteAddress(worker, page(0), 1);
+            int tries = 0;
             long spte;
             do {
+                assertTrue(++tries <= MAX_TRIES, "leaf changes on and on");
                 spte = SpteAccess.readAcquire(address);
             } while (!vm.mmu().updater().tryZap(worker.slot(), address, Gfn.of(page(0)), 1, spte));
             vm.mmu().lock().unlock(worker.slot(), LockMode.SHARED);

@@ -3,13 +3,18 @@ package dev.tdpmmu;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.config.LockPolicy;
+import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.GuestBytes;
+import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.mmu.FaultResult;
 import dev.tdpmmu.mmu.VcpuMmu;
 import dev.tdpmmu.slot.MemSlot;
+import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.testkit.Actor;
 import java.util.List;
 import org.junit.jupiter.api.Test;
@@ -119,5 +124,58 @@ final class FaultRaceTest {
     @EnumSource(LockPolicy.class)
     void levelsMeetInExistingTables(LockPolicy policy) {
         Explore.all("levels, tables exist, " + policy, () -> new Levels(VmWorld.of(policy), true), 0, 50);
+    }
+
+    /** Counts how often the calling thread waits. */
+    private static final class Waits implements Interleave.Hook {
+        private final Thread thread = Thread.currentThread();
+        private int count;
+
+        @Override
+        public void access(Interleave.Kind kind, long address) {}
+
+        @Override
+        public boolean blocked() {
+            if (Thread.currentThread() == thread) {
+                count++;
+                return true;
+            }
+            return false;
+        }
+
+        @Override
+        public Object actor() {
+            return Thread.currentThread();
+        }
+    }
+
+    /**
+     * A guest that only yields between its retries stays in its carrier's queue, and with enough of them no carrier
+     * looks for the thread that would end what they wait for.
+     */
+    @Test
+    void faultThatRetriesOnAndOnLetsGoOfTheProcessor() {
+        try (Vm vm = new Vm(VmWorld.parallel().backgroundReclaim(false).build())) {
+            vm.addMemory(0, 0, Gfn.PAGE_SIZE, PageSize.SIZE_4K);
+            VcpuMmu part = vm.mmu().createVcpu("retrying");
+            vm.mmu().loadRoot(part);
+            vm.mmu().invalidations().begin(0, 1);
+            Waits waits = new Waits();
+            Interleave.install(waits);
+
+            try {
+                for (int i = 0; i < 1000; i++) {
+                    assertEquals(FaultResult.RETRY, vm.mmu().faults().handle(part, 0, Access.READ, false));
+                }
+            } finally {
+                Interleave.install(null);
+            }
+
+            assertTrue(waits.count >= 10, "waits: " + waits.count);
+            vm.mmu().invalidations().end(0, 1);
+            assertEquals(FaultResult.FIXED, vm.mmu().faults().handle(part, 0, Access.READ, false));
+            part.slot().leave(ReaderSlot.OUTSIDE);
+            vm.mmu().closeVcpu(part);
+        }
     }
 }

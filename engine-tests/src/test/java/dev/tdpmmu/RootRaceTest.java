@@ -147,9 +147,9 @@ final class RootRaceTest {
             lockAnd(() -> vm.mmu().invalidations().begin(gfn, gfn + 16));
             lockAnd(() -> zap(0));
             lockAnd(() -> zap(1));
-            lockAnd(() -> vm.mmu().invalidations().end());
+            lockAnd(() -> vm.mmu().invalidations().end(gfn, gfn + 16));
             if (twice) {
-                lockAnd(() -> vm.mmu().invalidations().end());
+                lockAnd(() -> vm.mmu().invalidations().end(gfn + 8, gfn + 9));
             }
         }
 

@@ -89,7 +89,7 @@ final class UnmapRaceTest {
             if (seen != later) {
                 broken = "stored to while it was the host's: " + seen + " -> " + later;
             }
-            vm.mmu().ranges().invalidateEnd();
+            vm.mmu().ranges().invalidateEnd(START, START + 1);
         }
 
         private void expectNoLeaf() {
@@ -167,6 +167,27 @@ final class UnmapRaceTest {
         }
     }
 
+    /** A guest stores for the first time to page 0, which it has only read, while it is unmapped. */
+    private static final class FirstStoreAndUnmap extends Unmaps {
+        private final Vcpu guest = vcpu("guest");
+
+        FirstStoreAndUnmap(VmConfig.Builder config, OperationLock how) {
+            super(config, how, SlotFlag.SMALL_PAGES);
+            guest.getLong(page(0));
+        }
+
+        @Override
+        public List<Actor> actors() {
+            return List.of(Actor.of("guest", () -> guest.putLong(page(0), 1)), Actor.of("unmap", this::unmap));
+        }
+
+        @Override
+        void judge() {
+            super.judge();
+            assertEquals(1, GuestBytes.getLong(hpa(page(0))), "a store was lost");
+        }
+    }
+
     /** A table that exists because of a fetch is cut off, with its flush pending, while page 0 below it is unmapped. */
     private static final class CutOffAndUnmap extends Unmaps {
         private final Vcpu guest = vcpu("guest");
@@ -218,10 +239,10 @@ final class UnmapRaceTest {
                     Actor.of("invalidates", () -> {
                         tracker.begin(5, 6);
                         begun = true;
-                        tracker.end();
+                        tracker.end(5, 6);
                         tracker.begin(100, 101);
                         Interleave.step();
-                        tracker.end();
+                        tracker.end(100, 101);
                     }));
         }
 
@@ -236,6 +257,53 @@ final class UnmapRaceTest {
         }
     }
 
+    /** Invalidations of other frames overlap without a gap until a fault on the frame of the first is done. */
+    private static final class FaultAndEndlessInvalidations extends VmWorld {
+        private final MemSlot slot = addSlot(SlotFlag.SMALL_PAGES);
+        private final VcpuMmu faulting = part("faulting");
+        private final InvalidationTracker tracker = vm.mmu().invalidations();
+        private int rounds;
+        private boolean isMapped;
+
+        FaultAndEndlessInvalidations(VmConfig.Builder config) {
+            super(config);
+            fault(faulting, slot, page(1), READ_WRITE);
+            tracker.begin(START, START + 1);
+        }
+
+        @Override
+        public List<Actor> actors() {
+            return List.of(
+                    Actor.of("fault", () -> {
+                        fault(faulting, slot, page(0), READ_WRITE);
+                        isMapped = true;
+                    }),
+                    Actor.of("host", () -> {
+                        long last = START;
+                        while (!isMapped) {
+                            rounds++;
+                            tracker.begin(START + rounds, START + rounds + 1);
+                            tracker.end(last, last + 1);
+                            last = START + rounds;
+                            // A fault must get to its end between two begins.
+                            Interleave.blocked();
+                        }
+                        tracker.end(last, last + 1);
+                    }));
+        }
+
+        @Override
+        void judge() {
+            assertTrue(isLeaf(faulting, page(0)));
+            assertEquals(0, tracker.inProgress());
+        }
+
+        @Override
+        public String outcome() {
+            return "rounds " + Math.min(rounds, 4);
+        }
+    }
+
     /** A range is zapped with yields while a fault brings page 0 back. */
     private static final class FaultAndYieldingZap extends VmWorld {
         private static final int PAGES = 2;
@@ -243,11 +311,13 @@ final class UnmapRaceTest {
         private final MemSlot slot = addSlot(SlotFlag.SMALL_PAGES);
         private final VcpuMmu faulting = part("faulting");
         private final VcpuMmu contender = part("contender");
+        private final OperationLock how;
         private final long before;
         private boolean insideZap;
 
-        FaultAndYieldingZap(VmConfig.Builder config) {
+        FaultAndYieldingZap(VmConfig.Builder config, OperationLock how) {
             super(config);
+            this.how = how;
             for (long block = 0; block < PAGES; block++) {
                 fault(faulting, slot, BASE + block * BLOCK, READ_WRITE);
             }
@@ -263,7 +333,7 @@ final class UnmapRaceTest {
                         long ended = vm.mmu().invalidations().snapshot() >>> 12;
                         insideZap = result != FaultResult.RETRY && ended == before >>> 12;
                     }),
-                    Actor.of("zap", () -> vm.mmu().ranges().zapLeaves(START, START + Gfn.of(2 * BLOCK))),
+                    Actor.of("zap", () -> vm.mmu().ranges().unmap(START, START + Gfn.of(2 * BLOCK), how, true)),
                     Actor.of("contender", () -> {
                         vm.mmu().lock().lock(contender.slot(), LockMode.EXCLUSIVE);
                         vm.mmu().lock().unlock(contender.slot(), LockMode.EXCLUSIVE);
@@ -286,11 +356,13 @@ final class UnmapRaceTest {
     private static final class StoresAndYieldingZap extends VmWorld {
         private final Vcpu guest = vcpu("guest");
         private final VcpuMmu contender = part("contender");
+        private final OperationLock how;
         private long seen = -1;
         private long later = -1;
 
-        StoresAndYieldingZap(VmConfig.Builder config) {
+        StoresAndYieldingZap(VmConfig.Builder config, OperationLock how) {
             super(config);
+            this.how = how;
             addSlot(SlotFlag.SMALL_PAGES);
             guest.putLong(BASE + BLOCK, 0);
             guest.putLong(page(0), 0);
@@ -305,7 +377,7 @@ final class UnmapRaceTest {
                             Interleave.step();
                         }
                     }),
-                    Actor.of("zap", () -> vm.mmu().ranges().zapLeaves(START, START + Gfn.of(2 * BLOCK))),
+                    Actor.of("zap", () -> vm.mmu().ranges().unmap(START, START + Gfn.of(2 * BLOCK), how, true)),
                     Actor.of("contender", () -> {
                         vm.mmu().lock().lock(contender.slot(), LockMode.EXCLUSIVE);
                         // With the lock alone: where no leaf is, nobody stores.
@@ -328,6 +400,14 @@ final class UnmapRaceTest {
         public String outcome() {
             return seen < 0 ? "leaf was there" : "leaf was gone";
         }
+    }
+
+    @Test
+    void faultEndsAlthoughInvalidationsOverlapWithoutAGap() {
+        Explore.narrow(
+                "fault against endless invalidations",
+                () -> new FaultAndEndlessInvalidations(VmWorld.parallel()),
+                (kind, address) -> WORDS.includes(kind, address) && kind != Interleave.Kind.UPDATE);
     }
 
     @Test
@@ -358,6 +438,14 @@ final class UnmapRaceTest {
                 () -> new StoresAndUnmaps(VmWorld.of(policy), OperationLock.SHARED, 1, SlotFlag.SMALL_PAGES),
                 policy == LockPolicy.PARALLEL ? 300 : 0,
                 40);
+    }
+
+    /** hardware sets D between the look at a leaf and its exchange; the leaf is taken all the same. */
+    @ParameterizedTest
+    @EnumSource(OperationLock.class)
+    void unmapTakesALeafThatHardwareChanges(OperationLock how) {
+        Explore.all(
+                "first store against unmap, " + how, () -> new FirstStoreAndUnmap(VmWorld.parallel(), how), 0, 40);
     }
 
     @Test
@@ -398,11 +486,22 @@ final class UnmapRaceTest {
     @ParameterizedTest
     @EnumSource(LockPolicy.class)
     void faultNeverBringsBackWhatAYieldingZapTook(LockPolicy policy) {
-        Explore.all("fault against yielding zap, " + policy, () -> new FaultAndYieldingZap(VmWorld.of(policy)), 0, 60);
+        for (OperationLock how : OperationLock.values()) {
+            Explore.all(
+                    "fault against yielding zap, " + policy + ", " + how,
+                    () -> new FaultAndYieldingZap(VmWorld.of(policy), how),
+                    0,
+                    60);
+        }
     }
 
-    @Test
-    void pendingFlushIsNotLostWhenTheZapYields() {
-        Explore.all("stores against yielding zap", () -> new StoresAndYieldingZap(VmWorld.parallel()), 300, 60);
+    @ParameterizedTest
+    @EnumSource(OperationLock.class)
+    void pendingFlushIsNotLostWhenTheZapYields(OperationLock how) {
+        Explore.all(
+                "stores against yielding zap, " + how,
+                () -> new StoresAndYieldingZap(VmWorld.parallel(), how),
+                300,
+                60);
     }
 }

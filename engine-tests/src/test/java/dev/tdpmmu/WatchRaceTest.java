@@ -73,6 +73,7 @@ final class WatchRaceTest {
 
     /** A watch begins while the page is stored to, by a plain leaf or by one that the fast fix makes writable. */
     private static final class Begin extends Watched {
+        private final long emulatedBefore;
         private WriteWatch watch;
 
         Begin(VmConfig.Builder config, boolean mapped, boolean writeProtected, SlotFlag... flags) {
@@ -85,6 +86,7 @@ final class WatchRaceTest {
             if (writeProtected) {
                 vm.mmu().ranges().writeProtect(Gfn.of(BASE), Gfn.of(BASE) + 16);
             }
+            emulatedBefore = vm.stats().pfEmulate();
         }
 
         @Override
@@ -96,6 +98,10 @@ final class WatchRaceTest {
         void judge() {
             assertEquals(LAST, GuestBytes.getLong(hpa(page(0))));
             assertAllReportedSince(seenAfter);
+            assertEquals(
+                    vm.stats().pfEmulate() - emulatedBefore,
+                    reported.size(),
+                    "stores that left the guest and were not reported");
             guest.putLong(page(0), LAST);
             assertEquals(LAST, reported.getLast());
             watch.close();

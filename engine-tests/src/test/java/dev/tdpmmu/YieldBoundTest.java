@@ -55,12 +55,13 @@ final class YieldBoundTest {
     private enum Operation {
         WRITE_PROTECT(world -> assertTrue(world.ranges().writeProtect(world.start(), world.end()))),
         CLEAR_DIRTY(world -> assertEquals(world.pages(), world.ranges().clearDirty(world.start(), world.end()))),
-        ZAP_LEAVES(world -> assertEquals(world.pages(), world.ranges().zapLeaves(world.start(), world.end()))),
         UNMAP_SHARED(world -> assertEquals(
                 world.pages(), world.ranges().unmap(world.start(), world.end(), OperationLock.SHARED, true))),
         UNMAP_EXCLUSIVE(world -> assertEquals(
                 world.pages(), world.ranges().unmap(world.start(), world.end(), OperationLock.EXCLUSIVE, true))),
         RECOVER(world -> assertEquals(513, world.ranges().recover(world.slot))),
+        WATCH(world ->
+                world.vm.watchWrites(BASE, GIB, (gpa, bytes, value) -> {}).close()),
         ARM_SHARED(world -> world.arm(OperationLock.SHARED)),
         ARM_EXCLUSIVE(world -> world.arm(OperationLock.EXCLUSIVE)),
         ZAP_ROOTS(world -> world.vm.mmu().zapAllFast(world.start(), world.end()));
@@ -187,7 +188,7 @@ final class YieldBoundTest {
                 () -> {
                     vm.mmu().zapAllFast(world.start(), world.end());
                     world.split();
-                    world.ranges().zapLeaves(world.start(), world.end() - 1);
+                    world.ranges().unmap(world.start(), world.end() - 1, OperationLock.EXCLUSIVE, true);
                 },
                 () -> assertTrue(world.ranges().recover(world.slot) > 0));
     }
@@ -252,7 +253,7 @@ final class YieldBoundTest {
         for (long gpa = 0; gpa < TIB; gpa += GIB) {
             world.vcpu.touch(gpa, Access.READ);
         }
-        assertEquals(1024, world.ranges().zapLeaves(0, Gfn.of(TIB)));
+        assertEquals(1024, world.ranges().unmap(0, Gfn.of(TIB), OperationLock.EXCLUSIVE, true));
         return world;
     }
 
@@ -264,7 +265,6 @@ final class YieldBoundTest {
         long end = world.end();
         assertYields(() -> ranges.writeProtect(0, end));
         assertYields(() -> ranges.clearDirty(0, end));
-        assertYields(() -> ranges.zapLeaves(0, end));
         assertYields(() -> ranges.unmap(0, end, OperationLock.SHARED, true));
         assertYields(() -> ranges.unmap(0, end, OperationLock.EXCLUSIVE, true));
         assertYields(() -> ranges.split(0, end, PagingLevel.L4K));
@@ -322,7 +322,9 @@ final class YieldBoundTest {
         RangeOperations ranges = world.ranges();
         long end = world.end();
         assertTrue(reclaimedDuring(() -> ranges.writeProtect(0, end)) > 0, "write protection keeps its epoch");
-        assertTrue(reclaimedDuring(() -> ranges.zapLeaves(0, end)) > 0, "zap keeps its epoch");
+        for (OperationLock how : OperationLock.values()) {
+            assertTrue(reclaimedDuring(() -> ranges.unmap(0, end, how, true)) > 0, "unmap keeps its epoch: " + how);
+        }
         assertTrue(reclaimedDuring(() -> ranges.age(0, end)) > 0, "ageing keeps its epoch");
         assertTrue(reclaimedDuring(() -> ranges.testAge(0, end)) > 0, "test of ages keeps its epoch");
     }

@@ -147,21 +147,23 @@ final class HostNotifier implements HostPagesListener {
 
     @Override
     public void invalidateStart(HostPages pages, long firstPage, long endPage, boolean mayBlock) {
+        List<MemSlot> places = List.of();
         int begun = 0;
         boolean done = false;
         enter();
         try {
-            for (MemSlot slot : places()) {
+            places = places();
+            for (MemSlot slot : places) {
                 if (startGfn(slot, pages, firstPage) < endGfn(slot, pages, endPage)) {
                     ranges.invalidateStart(
                             startGfn(slot, pages, firstPage), endGfn(slot, pages, endPage), how, mayBlock);
-                    begun++;
                 }
+                begun++;
             }
             done = true;
         } finally {
             if (!done) {
-                end(begun);
+                end(places.subList(0, begun), pages, firstPage, endPage);
             }
         }
     }
@@ -185,18 +187,14 @@ final class HostNotifier implements HostPagesListener {
 
     @Override
     public void invalidateEnd(HostPages pages, long firstPage, long endPage) {
-        int begun = 0;
-        for (MemSlot slot : places()) {
-            if (startGfn(slot, pages, firstPage) < endGfn(slot, pages, endPage)) {
-                begun++;
-            }
-        }
-        end(begun);
+        end(places(), pages, firstPage, endPage);
     }
 
-    private void end(int begun) {
-        for (int i = 0; i < begun; i++) {
-            ranges.invalidateEnd();
+    private void end(List<MemSlot> begun, HostPages pages, long firstPage, long endPage) {
+        for (MemSlot slot : begun) {
+            if (startGfn(slot, pages, firstPage) < endGfn(slot, pages, endPage)) {
+                ranges.invalidateEnd(startGfn(slot, pages, firstPage), endGfn(slot, pages, endPage));
+            }
         }
         exit();
     }
@@ -241,7 +239,7 @@ final class HostNotifier implements HostPagesListener {
                 slot.discard(startGfn, endGfn - startGfn);
                 return true;
             } finally {
-                ranges.invalidateEnd();
+                ranges.invalidateEnd(startGfn, endGfn);
             }
         } finally {
             exit();

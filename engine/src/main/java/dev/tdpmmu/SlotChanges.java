@@ -154,7 +154,7 @@ final class SlotChanges {
             zapAll(old);
             return;
         }
-        mmu.ranges().zapLeaves(old.baseGfn(), old.endGfn());
+        mmu.ranges().unmap(old.baseGfn(), old.endGfn(), config.unmapLock(), true);
         // Devices found the frames through the old slots; they are inside an epoch while they use them.
         rcu.synchronize();
     }

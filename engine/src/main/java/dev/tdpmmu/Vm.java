@@ -344,7 +344,8 @@ public final class Vm implements AutoCloseable {
      */
     public long zap(long gpa, long bytes) {
         checkRange(gpa, bytes);
-        return underSlotsLock(() -> mmu.ranges().zapLeaves(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1));
+        return underSlotsLock(
+                () -> mmu.ranges().unmap(Gfn.of(gpa), Gfn.of(gpa + bytes - 1) + 1, config.unmapLock(), true));
     }
 
     void checkRange(long gpa, long bytes) {

@@ -1,6 +1,7 @@
 package dev.tdpmmu;
 
 import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.mmu.RangeOperations;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
@@ -20,7 +21,10 @@ final class WriteWatches {
     }
 
     void add(WriteWatch watch) {
+        // First: a store that leaves the guest because of this watch is reported.
+        Interleave.step();
         watches.add(watch);
+        Interleave.step();
         ranges.watch(watch.startGfn(), watch.endGfn());
     }
 

@@ -326,7 +326,7 @@ public final class DisturbedFaultsPerf implements Callable<Integer> {
         private void operate() {
             RangeOperations ranges = vm.mmu().ranges();
             long done = switch (disturbance) {
-                case ZAP -> ranges.zapLeaves(other.baseGfn(), other.endGfn());
+                case ZAP -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.EXCLUSIVE, true);
                 case UNMAP_SHARED -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.SHARED, true);
                 case UNMAP_EXCLUSIVE -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.EXCLUSIVE, true);
                 case HARVEST -> log.harvest(dirty);

@@ -253,8 +253,6 @@ public final class LockHoldPerf implements Callable<Integer> {
             fill(false);
             timeArm("arm exclusive", OperationLock.EXCLUSIVE);
             fill(false);
-            time("zap leaves", () -> ranges.zapLeaves(start, end), slot.pages());
-            fill(true);
             time("unmap shared", () -> ranges.unmap(start, end, OperationLock.SHARED, true), slot.pages());
             fill(true);
             time("unmap exclusive", () -> ranges.unmap(start, end, OperationLock.EXCLUSIVE, true), slot.pages());

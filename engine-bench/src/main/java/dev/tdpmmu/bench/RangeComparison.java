@@ -3,6 +3,7 @@ package dev.tdpmmu.bench;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.bench.Repetitions.Figures;
 import dev.tdpmmu.config.LockPolicy;
+import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.mmu.RangeKernels;
 import dev.tdpmmu.mmu.RangeOperations;
@@ -266,7 +267,7 @@ public final class RangeComparison implements Callable<Integer> {
                     bench.removeSlot();
                     yield end - start;
                 }
-                case ZAP_LEAVES -> ranges.zapLeaves(start, end);
+                case ZAP_LEAVES -> ranges.unmap(start, end, OperationLock.EXCLUSIVE, true);
                 case SPLIT -> ranges.split(start, end, PagingLevel.L4K);
             };
         }

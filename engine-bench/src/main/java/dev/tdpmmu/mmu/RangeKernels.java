@@ -185,8 +185,8 @@ public final class RangeKernels {
         slot.enter(ReaderSlot.WALKING);
         for (cursor.start(root, PagingLevel.L2M, startGfn, endGfn); cursor.isValid(); cursor.next()) {
             if (cursor.isLeafTable()) {
-                SpteAccess.fillPlain(
-                        Spte.address(cursor.spte()), firstSpte + Gfn.toGpa(cursor.gfn() - startGfn), Gfn.PAGE_SIZE);
+                SpteAccess.fillRowPlain(
+                        Spte.address(cursor.spte()), firstSpte + Gfn.toGpa(cursor.gfn() - startGfn), Gfn.PAGE_SHIFT);
                 filled += PagingLevel.ENTRIES;
             }
         }

@@ -36,9 +36,11 @@ final class TablePoolRaceTest {
         private final TablePool pool = new TablePool(VM, account);
         private final List<Long> held = new ArrayList<>();
         private final int takers;
+        private final boolean chain;
 
-        PoolWorld(int takers) {
+        PoolWorld(int takers, boolean chain) {
             this.takers = takers;
+            this.chain = chain;
             pool.prewarm(FREE_PAGES);
         }
 
@@ -52,6 +54,14 @@ final class TablePoolRaceTest {
             }));
             for (int i = 0; i < takers; i++) {
                 actors.add(Actor.of("taker" + i, () -> held.add(pool.take())));
+            }
+            if (chain) {
+                actors.add(Actor.of("chain", () -> {
+                    long[] stock = new long[2];
+                    assertEquals(2, pool.take(stock, 0, 2));
+                    held.add(stock[0]);
+                    held.add(stock[1]);
+                }));
             }
             return actors;
         }
@@ -77,7 +87,7 @@ final class TablePoolRaceTest {
 
     @Test
     void pageNeverHasTwoOwners() {
-        ExplorationReport report = ScheduleExplorer.of("take against recycle", () -> new PoolWorld(1))
+        ExplorationReport report = ScheduleExplorer.of("take against recycle", () -> new PoolWorld(1, false))
                 .exhaustive(100_000)
                 .requireExhausted();
 
@@ -86,9 +96,19 @@ final class TablePoolRaceTest {
     }
 
     @Test
+    void chainNeverHasAPageOfAnotherOwner() {
+        ExplorationReport report = ScheduleExplorer.of("chain against recycle", () -> new PoolWorld(0, true))
+                .exhaustive(100_000)
+                .requireExhausted();
+
+        System.out.println(report);
+        assertTrue(report.schedules() > 50, report.toString());
+    }
+
+    @Test
     void pageNeverHasTwoOwnersAmongThree() {
         Seeds seeds = Seeds.announce("pageNeverHasTwoOwnersAmongThree");
-        ScheduleExplorer explorer = ScheduleExplorer.of("two take against recycle", () -> new PoolWorld(2));
+        ScheduleExplorer explorer = ScheduleExplorer.of("two take against recycle", () -> new PoolWorld(2, false));
 
         System.out.println(explorer.preemptions(2).exhaustive(20_000));
         System.out.println(explorer.sample(seeds.seed(), 2_000));

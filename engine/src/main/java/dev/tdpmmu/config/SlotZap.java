@@ -8,6 +8,6 @@ package dev.tdpmmu.config;
 public enum SlotZap {
     /** All roots are replaced, and every vCPU faults its memory in again. Exclusive for a moment only. */
     ALL_ROOTS,
-    /** The leaves of the slot's range alone, under the exclusive lock with yields. */
+    /** The leaves of the slot's range alone, with yields, under the lock that {@link VmConfig#unmapLock} chooses. */
     RANGE
 }

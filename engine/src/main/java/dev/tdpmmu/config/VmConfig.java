@@ -22,7 +22,7 @@ import java.util.Objects;
  * @param mmioCaching whether gfns without a slot get an entry, so that their next access skips the slow path
  * @param hugePages largest leaf that faults may install
  * @param slotZap what is zapped when a slot is removed or moved
- * @param unmapLock how the MMU lock is taken when the host takes frames away
+ * @param unmapLock how the MMU lock is taken when the host takes frames away, or a range is zapped
  * @param dirtyLog how dirty pages are logged
  * @param nx whether huge leaves may be executed
  * @param name for reports, not empty

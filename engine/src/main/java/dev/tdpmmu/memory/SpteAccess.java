@@ -28,6 +28,11 @@ public final class SpteAccess {
     private static final long BLOCK_MASK = HostMemory.TABLES_END - BLOCK_ENTRIES * Long.BYTES;
     private static final long PAGE_MASK = HostMemory.TABLES_END - HostMemory.PAGE_SIZE;
 
+    // The same range for the loops that fill a page, where the compiler must not know its base: it would add that
+    // constant to each entry's address, and with one of more than 31 bits it stores entries one by one.
+    private static final MemorySegment[] LOOP_RANGE = {RANGE};
+    private static final long[] INDICES = indices();
+
     private SpteAccess() {}
 
     /**
@@ -194,21 +199,45 @@ public final class SpteAccess {
     }
 
     /**
+     * Fills a table page that is not linked with one value.
+     *
+     * @param tableHpa host physical address of the page, multiple of 4096
+     * @param spte value of each entry
+     * @ordering plain; published by the compare-and-set that links the table
+     */
+    @HotPath
+    public static void fillPlain(long tableHpa, long spte) {
+        MemorySegment range = LOOP_RANGE[0];
+        // The page is masked, the index is not: an index mask in the loop would stop vectorisation.
+        long page = tableHpa & PAGE_MASK;
+        for (int i = 0; i < PagingLevel.ENTRIES; i++) {
+            LONG.set(range, page + ((long) i << 3), spte);
+        }
+    }
+
+    /**
      * Fills a table page that is not linked with the entries {@code first, first + step, first + 2 * step, ...}.
      *
      * @param tableHpa host physical address of the page, multiple of 4096
      * @param first value of entry 0
-     * @param step difference between neighbours; 0 clears or poisons a page
+     * @param stepShift log2 of the difference between neighbours, 0 to 63
      * @ordering plain; published by the compare-and-set that links the table
      */
     @HotPath
-    public static void fillPlain(long tableHpa, long first, long step) {
-        // The page is masked, the index is not: an index mask in the loop would stop vectorisation.
+    public static void fillRowPlain(long tableHpa, long first, int stepShift) {
+        MemorySegment range = LOOP_RANGE[0];
         long page = tableHpa & PAGE_MASK;
-        long spte = first;
         for (int i = 0; i < PagingLevel.ENTRIES; i++) {
-            LONG.set(RANGE, page + ((long) i << 3), spte);
-            spte += step;
+            // Indices from an array: a sum carried from entry to entry would stop vectorisation, as a product would.
+            LONG.set(range, page + ((long) i << 3), first + (INDICES[i] << stepShift));
         }
+    }
+
+    private static long[] indices() {
+        long[] indices = new long[PagingLevel.ENTRIES];
+        for (int i = 0; i < PagingLevel.ENTRIES; i++) {
+            indices[i] = i;
+        }
+        return indices;
     }
 }

@@ -39,14 +39,8 @@ public final class TableCache {
     }
 
     private boolean fill(int needed) {
-        while (size < needed) {
-            long page = pool.take();
-            if (page == TablePool.NONE) {
-                return false;
-            }
-            pages[size++] = page;
-        }
-        return true;
+        size = pool.take(pages, size, needed);
+        return size >= needed;
     }
 
     /**

@@ -97,11 +97,55 @@ public final class TablePool {
                     + Long.toHexString(tableHpa) + ", owner=" + TableHeaders.owner(tableHpa) + ", vm=" + vmId);
         }
         if (Debug.PROVE) {
-            SpteAccess.fillPlain(tableHpa, POISON, 0);
+            SpteAccess.fillPlain(tableHpa, POISON);
         }
         TableHeaders.countReuse(tableHpa);
         TableHeaders.setState(tableHpa, TableHeaders.FREE);
         push(tableHpa);
+    }
+
+    /**
+     * Takes pages, whose content is undefined, as {@link #take()} does, but many with one exchange.
+     *
+     * @param stock gets them
+     * @param size pages that it holds, from index 0
+     * @param needed pages that it shall hold
+     * @return pages that it holds now, fewer than needed if the cap is reached
+     * @locking none held: may take the pool's own lock to grow
+     */
+    public int take(long[] stock, int size, int needed) {
+        int held = popChain(stock, size, needed);
+        for (int i = size; i < held; i++) {
+            if (Debug.PROVE) {
+                checkPoison(stock[i]);
+            }
+            TableHeaders.setState(stock[i], TableHeaders.CACHED);
+        }
+        while (held < needed) {
+            long page = take();
+            if (page == NONE) {
+                break;
+            }
+            stock[held++] = page;
+        }
+        return held;
+    }
+
+    private int popChain(long[] stock, int size, int needed) {
+        while (true) {
+            long head = HostWords.readAcquire(headAddress);
+            int held = size;
+            long page = pageOf(head);
+            while (page != NONE && held < needed) {
+                stock[held++] = page;
+                // Another thread may have taken the page already, and its link lead into a retired batch or to no
+                // page. The tag makes the exchange fail then, and what was collected is overwritten.
+                page = TableHeaders.link(page);
+            }
+            if (held == size || HostWords.compareAndSet(headAddress, head, headOf(head, page))) {
+                return held;
+            }
+        }
     }
 
     private long pop() {
@@ -188,7 +232,7 @@ public final class TablePool {
             if (page == NONE) {
                 break;
             }
-            SpteAccess.fillPlain(page, 0, 0);
+            SpteAccess.fillPlain(page, 0);
             TableHeaders.setLink(page, chain);
             chain = page;
         }

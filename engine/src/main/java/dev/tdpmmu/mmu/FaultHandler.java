@@ -5,6 +5,7 @@ import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.VmConfig;
+import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.memory.SpteAccess;
 import dev.tdpmmu.memory.TableHeaders;
 import dev.tdpmmu.slot.HostPageWord;
@@ -20,6 +21,7 @@ import dev.tdpmmu.sync.RcuDomain;
 import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.trace.FaultEvent;
 import dev.tdpmmu.trace.Trace;
+import java.util.concurrent.locks.LockSupport;
 
 /**
  * Answers a violation: finds the frame, takes the MMU lock, and installs what is missing on the way to it.
@@ -38,6 +40,11 @@ import dev.tdpmmu.trace.Trace;
  */
 public final class FaultHandler {
     private static final int LEVEL_BITS = 2;
+
+    /** A vCPU waits for a moment at every so many of its retries; between them it yields. */
+    private static final int RETRIES_BEFORE_PARK = 64;
+
+    private static final long PARK_NANOS = 50_000;
 
     private final int vmId;
     private final SpteFormat format;
@@ -122,28 +129,53 @@ public final class FaultHandler {
         }
         vcpu.slot.count(Counter.PF_TAKEN, 1);
         FaultResult result = handleSlowly(vcpu, gfn, access);
-        count(vcpu.slot, result);
+        count(vcpu, result);
         Trace.endFault(event, vmId, gfn, 0, access, false, result);
         return result;
     }
 
     @HotPath
-    private static void count(ReaderSlot slot, FaultResult result) {
+    private static void count(VcpuMmu vcpu, FaultResult result) {
         if (result == FaultResult.FIXED) {
-            slot.count(Counter.PF_FIXED, 1);
+            vcpu.slot.count(Counter.PF_FIXED, 1);
         } else {
-            countUnusual(slot, result);
+            countUnusual(vcpu, result);
         }
     }
 
-    private static void countUnusual(ReaderSlot slot, FaultResult result) {
+    private static void countUnusual(VcpuMmu vcpu, FaultResult result) {
+        ReaderSlot slot = vcpu.slot;
         switch (result) {
-            case RETRY -> slot.count(Counter.PF_RETRY, 1);
+            case RETRY -> {
+                slot.count(Counter.PF_RETRY, 1);
+                vcpu.retries++;
+                if (vcpu.retries % RETRIES_BEFORE_PARK == 0) {
+                    park();
+                }
+            }
             case EMULATE -> slot.count(Counter.PF_EMULATE, 1);
             case SPURIOUS -> slot.count(Counter.PF_SPURIOUS, 1);
             case FIXED, OUT_OF_MEMORY, MEMORY_FAULT -> {
                 // Fixed is counted by the caller; an access that fails is no handled fault.
             }
+        }
+    }
+
+    /**
+     * Lets go of the processor, in no section and without a lock. A guest that only tried again, and yielded between,
+     * could keep those out that it waits for: a virtual thread that yields stays in its carrier's own queue, and a
+     * carrier looks for threads that were woken from outside only when that queue is empty.
+     *
+     * <pre>
+     *  guests, all virtual threads            | one more guest              | unmap
+     *                                         | queues for the MMU lock     | begins
+     *  retry, yield, retry, yield, ...        | is woken, waits for a       | waits behind that guest
+     *                                         | carrier, and none looks     |   -- and the guests wait for the unmap
+     * </pre>
+     */
+    private static void park() {
+        if (!Interleave.blocked()) {
+            LockSupport.parkNanos(PARK_NANOS);
         }
     }
 

@@ -101,38 +101,6 @@ public final class RangeOperations {
         }
     }
 
-    /**
-     * Zaps the leaves of a range under the exclusive lock, in valid and invalid roots. Faults in flight on the range
-     * retry.
-     *
-     * @param startGfn first frame
-     * @param endGfn frame behind the last
-     * @return leaves zapped
-     * @locking takes the MMU lock exclusive; yields
-     * @kvm kvm_zap_gfn_range, kvm_tdp_mmu_zap_leafs
-     */
-    public long zapLeaves(long startGfn, long endGfn) {
-        ReaderSlot worker = readers.take("zap range");
-        ZapEvent event = Trace.beginZap();
-        try {
-            lock.lock(worker, LockMode.EXCLUSIVE);
-            try {
-                tracker.begin(startGfn, endGfn);
-                try {
-                    long zapped = zapExclusive(worker, startGfn, endGfn, true);
-                    Trace.endZap(event, startGfn, endGfn, LockMode.EXCLUSIVE, zapped);
-                    return zapped;
-                } finally {
-                    tracker.end();
-                }
-            } finally {
-                lock.unlock(worker, LockMode.EXCLUSIVE);
-            }
-        } finally {
-            readers.give(worker);
-        }
-    }
-
     private long zapExclusive(ReaderSlot worker, long startGfn, long endGfn, boolean mayYield) {
         long zapped = 0;
         for (TdpRoot root : roots.roots()) {
@@ -180,11 +148,10 @@ public final class RangeOperations {
             // Faults that asked before the begin have installed what they will when this returns.
             rcu.synchronize();
             long zapped = onRoots("unmap", true, (worker, root) -> zapper.zapShared(worker, root, startGfn, endGfn));
-            zapper.flushAfterShared(startGfn, endGfn);
             done = true;
             return zapped;
         } finally {
-            endUnless(done);
+            endUnless(done, startGfn, endGfn);
         }
     }
 
@@ -200,7 +167,7 @@ public final class RangeOperations {
                     done = true;
                     return zapped;
                 } finally {
-                    endUnless(done);
+                    endUnless(done, startGfn, endGfn);
                 }
             } finally {
                 lock.unlock(worker, LockMode.EXCLUSIVE);
@@ -211,34 +178,39 @@ public final class RangeOperations {
     }
 
     /** Ends an invalidation whose begin fails: nobody else would, and faults on its range would retry for ever. */
-    private void endUnless(boolean done) {
+    private void endUnless(boolean done, long startGfn, long endGfn) {
         if (!done) {
-            tracker.end();
+            tracker.end(startGfn, endGfn);
         }
     }
 
     /**
      * Ends an invalidation by the host: the range may be mapped again.
      *
+     * @param startGfn first frame, as begun
+     * @param endGfn frame behind the last, as begun
      * @locking none needed
      * @kvm kvm_mmu_notifier_invalidate_range_end
      */
-    public void invalidateEnd() {
-        tracker.end();
+    public void invalidateEnd(long startGfn, long endGfn) {
+        tracker.end(startGfn, endGfn);
     }
 
     /**
-     * Unmaps a range as {@link #invalidateStart} and {@link #invalidateEnd} do, with nothing between.
+     * Unmaps a range as {@link #invalidateStart} and {@link #invalidateEnd} do, with nothing between: zaps its leaves
+     * in valid and invalid roots; they fault in again. Faults in flight on the range retry.
      *
      * @param startGfn first frame
      * @param endGfn frame behind the last
      * @param how shared or exclusive
      * @param mayBlock whether it may wait and yield
      * @return leaves zapped
+     * @locking no MMU lock held; takes it
+     * @kvm kvm_zap_gfn_range, kvm_tdp_mmu_zap_leafs
      */
     public long unmap(long startGfn, long endGfn, OperationLock how, boolean mayBlock) {
         long zapped = invalidateStart(startGfn, endGfn, how, mayBlock);
-        tracker.end();
+        tracker.end(startGfn, endGfn);
         return zapped;
     }
 
@@ -251,7 +223,7 @@ public final class RangeOperations {
      */
     public void retryFaults(long startGfn, long endGfn) {
         tracker.begin(startGfn, endGfn);
-        tracker.end();
+        tracker.end(startGfn, endGfn);
         rcu.synchronize();
     }
 
@@ -454,25 +426,25 @@ public final class RangeOperations {
      *
      * @param startGfn first frame
      * @param endGfn frame behind the last
-     * @locking slots lock held; takes the MMU lock exclusive
+     * @locking slots lock held; takes the MMU lock exclusive; yields
      * @kvm kvm_write_track_add_gfn
      */
     public void watch(long startGfn, long endGfn) {
-        for (long gfn = startGfn; gfn < endGfn; gfn++) {
-            tracks.add(gfn);
-        }
+        tracks.add(startGfn, endGfn);
         ReaderSlot worker = readers.take("watch");
         try {
             lock.lock(worker, LockMode.EXCLUSIVE);
             try {
-                boolean changed = false;
+                // The roots are read under the lock: whoever asked before the frames were added has left, and a root
+                // that is made while we yield is filled by faults that ask later.
                 for (TdpRoot root : roots.roots()) {
-                    for (long gfn = startGfn; gfn < endGfn && !root.isInvalid(); gfn++) {
-                        changed |= protector.protectGfn(root, gfn);
+                    if (!root.isInvalid() && root.tryGet()) {
+                        try {
+                            protector.protectForWatch(worker, root, startGfn, endGfn, remoteTlb);
+                        } finally {
+                            roots.put(worker, root);
+                        }
                     }
-                }
-                if (changed) {
-                    flushWholeLeaves(startGfn, endGfn);
                 }
             } finally {
                 lock.unlock(worker, LockMode.EXCLUSIVE);
@@ -491,9 +463,7 @@ public final class RangeOperations {
      * @kvm kvm_write_track_remove_gfn
      */
     public void unwatch(long startGfn, long endGfn) {
-        for (long gfn = startGfn; gfn < endGfn; gfn++) {
-            tracks.remove(gfn);
-        }
+        tracks.remove(startGfn, endGfn);
     }
 
     /**

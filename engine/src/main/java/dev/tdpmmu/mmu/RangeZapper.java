@@ -15,8 +15,8 @@ import dev.tdpmmu.sync.RetiredBatch;
  * <p>The caller has begun an invalidation of the range, so that no fault brings back between two yields what is zapped.
  * A huge leaf that reaches beyond the range is zapped whole, and flushed whole.
  *
- * <p>Exclusive: entries are cleared, and what was cleared is flushed before every yield and at the end, so that the
- * flush is never lost:
+ * <p>Entries are cleared, and what was cleared is flushed before every yield and at the end, in either mode, so that
+ * the flush is never lost:
  *
  * <pre>
  *  zap                                        | guest
@@ -25,8 +25,6 @@ import dev.tdpmmu.sync.RetiredBatch;
  *                                             | stores through its TLB to A, whose frame somebody was told is free
  * </pre>
  *
- * <p>Shared: every leaf is frozen, flushed and thawed, a table at a time, while faults elsewhere go on.
- *
  * @kvm tdp_mmu_zap_leafs, kvm_tdp_mmu_unmap_gfn_range
  */
 final class RangeZapper {
@@ -34,6 +32,27 @@ final class RangeZapper {
     private final MmuLock lock;
     private final SpteUpdater updater;
     private final RemoteTlb remoteTlb;
+
+    // Design note. Under the shared lock a leaf of a live root is otherwise frozen, flushed and thawed, one flush for
+    // each entry or table, so that nothing takes its place while a TLB holds it. Here one flush serves the range, and
+    // entries become non-present at once, because the invalidation does what FROZEN would:
+    //
+    // - A fault on a frame of the range retries, from before the first exchange to after the last flush: no other
+    //   leaf appears in the place of a cleared one. A huge leaf that reaches beyond the range also maps frames whose
+    //   faults go on, so it alone is frozen, flushed and thawed; a root has two at most.
+    // - Hardware sets A and D by compare-and-set, which fails on a cleared entry. A store through a TLB sets no D:
+    //   the entry had D when it was cached for stores, and our exchange has taken that D along.
+    // - Another shared operation that finds nothing to change does not know of our pending flush. Those that promise
+    //   something about TLBs flush their range in any case: unmap, write protection, both ways of clearing D. NX
+    //   recovery and replacements flush what they change themselves.
+    // - Whoever holds the lock exclusively finds no flush pending: it is done before we yield or unlock. A watch, an
+    //   exclusive zap and the zap of all roots rely on that.
+    // - In an invalid root nobody holds translations. Its table pages may be cut off meanwhile, but are not reused
+    //   before our epoch ends. A table that is detached from a live root has FROZEN entries, which we leave alone, and
+    //   is flushed by who detached it.
+    //
+    // A flush that fails leaves entries cleared that a TLB may still hold; the caller is told by the exception, as it
+    // is when a frozen entry is thawed without its flush.
 
     RangeZapper(SpteFormat format, MmuLock lock, SpteUpdater updater, RemoteTlb remoteTlb) {
         this.format = format;
@@ -114,45 +133,48 @@ final class RangeZapper {
      */
     long zapShared(ReaderSlot slot, TdpRoot root, long startGfn, long endGfn) {
         TdpIterator cursor = new TdpIterator(format);
-        long[] frozen = new long[PagingLevel.ENTRIES / Long.SIZE];
         long zapped = 0;
+        long flushed = 0;
         lock.lock(slot, LockMode.SHARED);
         try {
             for (cursor.start(root, PagingLevel.L2M, startGfn, endGfn); cursor.isValid(); cursor.next()) {
-                if (cursor.yieldIfNeeded(lock, slot, LockMode.SHARED)) {
+                if (cursor.mustYield(lock, LockMode.SHARED)) {
+                    flushPending(zapped - flushed, startGfn, endGfn);
+                    flushed = zapped;
+                    cursor.yieldNow(lock, slot, LockMode.SHARED);
                     continue;
                 }
-                zapped += zapShared(slot, cursor, frozen);
+                zapped += zapShared(slot, cursor, startGfn, endGfn);
             }
+            // Also if nothing was found: another shared operation may have taken a leaf away before us and not have
+            // flushed yet, and our caller is told that nobody uses the range.
+            flushWholeLeaves(startGfn, endGfn);
         } finally {
             lock.unlock(slot, LockMode.SHARED);
         }
         return zapped;
     }
 
-    private int zapShared(ReaderSlot slot, TdpIterator cursor, long[] frozen) {
+    private int zapShared(ReaderSlot slot, TdpIterator cursor, long startGfn, long endGfn) {
         long spte = cursor.spte();
         while (format.isLeaf(spte, cursor.level())) {
-            if (updater.tryZap(slot, cursor.spteAddress(), cursor.gfn(), cursor.level(), spte)) {
+            if (tryZapLeaf(slot, cursor, spte, startGfn, endGfn)) {
                 return 1;
             }
             spte = cursor.reread();
         }
         // Also if the huge leaf has just been split: the table that took its place holds what is to be zapped.
         return cursor.isLeafTable()
-                ? updater.zapLeavesShared(
-                        slot, Spte.address(spte), cursor.firstGfn(), cursor.lastGfnExclusive(), frozen)
+                ? updater.zapLeavesShared(slot, Spte.address(spte), cursor.firstGfn(), cursor.lastGfnExclusive())
                 : 0;
     }
 
-    /**
-     * Flushes a range after shared zaps in all roots, also if they found nothing: another shared operation may have
-     * taken a leaf away before us and not have flushed yet, and our caller is told that nobody uses the range.
-     *
-     * @param startGfn first frame
-     * @param endGfn frame behind the last
-     */
-    void flushAfterShared(long startGfn, long endGfn) {
-        flushWholeLeaves(startGfn, endGfn);
+    private boolean tryZapLeaf(ReaderSlot slot, TdpIterator cursor, long spte, long startGfn, long endGfn) {
+        long gfn = cursor.gfn();
+        int level = cursor.level();
+        if (gfn < startGfn || gfn + PagingLevel.pages(level) > endGfn) {
+            return updater.tryZap(slot, cursor.spteAddress(), gfn, level, spte);
+        }
+        return updater.trySet(slot, cursor.spteAddress(), gfn, level, spte, Spte.NON_PRESENT);
     }
 }

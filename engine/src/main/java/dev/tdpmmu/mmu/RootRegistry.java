@@ -78,7 +78,7 @@ public final class RootRegistry {
                 return root;
             }
             long hpa = tables.take();
-            SpteAccess.fillPlain(hpa, Spte.NON_PRESENT, 0);
+            SpteAccess.fillPlain(hpa, Spte.NON_PRESENT);
             TableHeaders.describe(hpa, 0, rootLevel, 0);
             root = new TdpRoot(hpa, rootLevel);
             List<TdpRoot> more = new ArrayList<>(roots);

@@ -66,7 +66,7 @@ final class RootZapper {
             tracker.begin(startGfn, endGfn);
             registry.invalidateAll();
             remoteTlb.reloadRoots();
-            tracker.end();
+            tracker.end(startGfn, endGfn);
         } finally {
             lock.unlock(slot, LockMode.EXCLUSIVE);
         }

@@ -146,59 +146,35 @@ public final class SpteUpdater {
     }
 
     /**
-     * Zaps leaves of one table of 4 KiB leaves under the shared lock: freezes all of them, flushes once, thaws.
-     *
-     * <p>Between freeze and thaw faults on these frames retry; all others go on.
+     * Clears leaves of one table of 4 KiB leaves under the shared lock, within an invalidation of their frames, which
+     * keeps others from installing anything in their places.
      *
      * @param slot of the caller
      * @param table host physical address of the table page
      * @param startGfn first frame, in the table
      * @param endGfn frame behind the last, in the table or the first behind it
-     * @param frozen of the caller, one bit for each entry of a table, all clear; clear again afterwards
-     * @return leaves zapped and flushed
+     * @return leaves zapped; their flush is pending
      * @locking MMU lock shared, inside an epoch
-     * @kvm tdp_mmu_zap_spte_atomic
+     * @kvm tdp_mmu_set_spte_atomic
      */
     @RequiresLock("MMU")
-    int zapLeavesShared(ReaderSlot slot, long table, long startGfn, long endGfn, long[] frozen) {
+    int zapLeavesShared(ReaderSlot slot, long table, long startGfn, long endGfn) {
         int zapped = 0;
         for (long gfn = startGfn; gfn < endGfn; gfn++) {
-            if (tryFreezeLeaf(SpteAccess.addressOf(table, gfn, PagingLevel.L4K), gfn)) {
-                int index = PagingLevel.index(gfn, PagingLevel.L4K);
-                frozen[index >>> 6] |= 1L << index;
+            if (tryClearLeaf(SpteAccess.addressOf(table, gfn, PagingLevel.L4K), gfn)) {
                 zapped++;
             }
         }
-        if (zapped == 0) {
-            return 0;
-        }
         slot.count(Counter.PAGES_4K, -zapped);
-        try {
-            remoteTlb.flushRange(startGfn, endGfn);
-        } finally {
-            // Also if the flush failed: faults on an entry that stays FROZEN would retry for ever.
-            thaw(table, frozen);
-        }
         return zapped;
     }
 
-    private static void thaw(long table, long[] frozen) {
-        for (int word = 0; word < frozen.length; word++) {
-            for (long bits = frozen[word]; bits != 0; bits &= bits - 1) {
-                int index = (word << 6) + Long.numberOfTrailingZeros(bits);
-                // No compare-and-set: the marker is ours, nobody else writes an entry that is FROZEN.
-                SpteAccess.setRelease(table + ((long) index << 3), Spte.NON_PRESENT);
-            }
-            frozen[word] = 0;
-        }
-    }
-
-    private boolean tryFreezeLeaf(long address, long gfn) {
+    private boolean tryClearLeaf(long address, long gfn) {
         long oldSpte = SpteAccess.readAcquire(address);
         // After a lost exchange everything is asked again: the leaf may have gone, or be frozen by somebody else.
         while (Spte.isMmuPresent(oldSpte)) {
-            if (SpteAccess.compareAndSet(address, oldSpte, Spte.FROZEN)) {
-                transition.zapped(gfn, PagingLevel.L4K, oldSpte, Spte.FROZEN);
+            if (SpteAccess.compareAndSet(address, oldSpte, Spte.NON_PRESENT)) {
+                transition.zapped(gfn, PagingLevel.L4K, oldSpte, Spte.NON_PRESENT);
                 return true;
             }
             oldSpte = SpteAccess.readAcquire(address);

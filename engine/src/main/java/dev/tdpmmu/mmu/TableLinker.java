@@ -55,9 +55,10 @@ final class TableLinker {
         long child = tables.take();
         boolean split = format.isLeaf(oldSpte, level);
         if (split) {
-            SpteAccess.fillPlain(child, firstPiece(oldSpte, level), PagingLevel.bytes(level - 1));
+            SpteAccess.fillRowPlain(
+                    child, firstPiece(oldSpte, level), Gfn.PAGE_SHIFT + PagingLevel.gfnShift(level - 1));
         } else {
-            SpteAccess.fillPlain(child, Spte.NON_PRESENT, 0);
+            SpteAccess.fillPlain(child, Spte.NON_PRESENT);
         }
         // Described before it is visible: whoever detaches it right after the exchange reads level, gfn and mark from
         // the header.

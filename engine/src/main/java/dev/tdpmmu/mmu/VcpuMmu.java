@@ -25,6 +25,9 @@ public final class VcpuMmu {
     /** Table pages that the fault in work found missing. */
     int tablesWanted;
 
+    /** Faults that had to be tried again, ever; may wrap. */
+    int retries;
+
     /** Null until the first access and after a reload request. */
     private TdpRoot root;
 

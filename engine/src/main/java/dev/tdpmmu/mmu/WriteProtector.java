@@ -1,5 +1,6 @@
 package dev.tdpmmu.mmu;
 
+import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.memory.SpteAccess;
@@ -117,24 +118,56 @@ final class WriteProtector {
     }
 
     /**
-     * Takes W and MMU-writable from the leaf that maps a frame, whatever its level.
+     * Takes W and MMU-writable from the leaves that map a range, whatever their level, and flushes what has changed
+     * before each yield and at the end.
      *
-     * @param root valid root
-     * @param gfn guest frame number
-     * @return whether any entry changed; then the caller flushes the whole leaf before it drops the lock
-     * @locking MMU lock exclusive, inside an epoch; does not yield
+     * @param slot of the worker
+     * @param root valid root on which the caller holds a reference
+     * @param startGfn first frame
+     * @param endGfn frame behind the last
+     * @param remoteTlb told of what has changed
+     * @locking MMU lock exclusive; it may be dropped for a moment
      * @kvm kvm_tdp_mmu_write_protect_gfn
      */
-    boolean protectGfn(TdpRoot root, long gfn) {
+    void protectForWatch(ReaderSlot slot, TdpRoot root, long startGfn, long endGfn, RemoteTlb remoteTlb) {
         LockDep.assertHeldExclusive(LockRank.MMU);
-        int level = root.level();
-        long address = SpteAccess.addressOf(root.hpa(), gfn, level);
-        long spte = SpteAccess.readAcquire(address);
-        while (format.isTable(spte, level)) {
-            level--;
-            address = SpteAccess.addressOf(Spte.address(spte), gfn, level);
-            spte = SpteAccess.readAcquire(address);
+        TdpIterator cursor = new TdpIterator(format);
+        boolean pending = false;
+        for (cursor.start(root, PagingLevel.L2M, startGfn, endGfn); cursor.isValid(); cursor.next()) {
+            if (cursor.mustYield(lock, LockMode.EXCLUSIVE)) {
+                flush(pending, startGfn, endGfn, remoteTlb);
+                pending = false;
+                cursor.yieldNow(lock, slot, LockMode.EXCLUSIVE);
+                continue;
+            }
+            pending |= protectForWatch(cursor);
         }
+        flush(pending, startGfn, endGfn, remoteTlb);
+    }
+
+    private static void flush(boolean pending, long startGfn, long endGfn, RemoteTlb remoteTlb) {
+        if (pending) {
+            // Whole leaves: one that reaches beyond the range has changed everywhere.
+            remoteTlb.flushRange(
+                    Gfn.alignDown(startGfn, PagingLevel.MAX_HUGE),
+                    Gfn.alignDown(endGfn - 1, PagingLevel.MAX_HUGE) + PagingLevel.pages(PagingLevel.MAX_HUGE));
+        }
+    }
+
+    private boolean protectForWatch(TdpIterator cursor) {
+        if (!cursor.isLeafTable()) {
+            return protectForWatch(cursor.spteAddress(), cursor.gfn(), cursor.level());
+        }
+        long table = Spte.address(cursor.spte());
+        boolean changed = false;
+        for (long gfn = cursor.firstGfn(); gfn < cursor.lastGfnExclusive(); gfn++) {
+            changed |= protectForWatch(SpteAccess.addressOf(table, gfn, PagingLevel.L4K), gfn, PagingLevel.L4K);
+        }
+        return changed;
+    }
+
+    private boolean protectForWatch(long address, long gfn, int level) {
+        long spte = SpteAccess.readAcquire(address);
         // Both bits are asked: a leaf that logging has protected lacks W, and the fast fix would still give it back.
         while (format.isLeaf(spte, level) && (format.isWritable(spte) || format.isMmuWritable(spte))) {
             // Exclusive, but hardware may set D and the fast fix W.

@@ -54,33 +54,64 @@ final class WriteTracks {
     }
 
     /**
-     * Watches a frame once more.
+     * Watches each frame of a range once more.
      *
      * @locking slots lock
      */
-    void add(long gfn) {
+    void add(long startGfn, long endGfn) {
         Interleave.step();
-        long[] more = Arrays.copyOf(gfns, gfns.length + 1);
-        more[more.length - 1] = gfn;
-        Arrays.sort(more);
+        long[] now = gfns;
+        long[] more = new long[now.length + Math.toIntExact(endGfn - startGfn)];
+        int place = lowerBound(now, startGfn);
+        System.arraycopy(now, 0, more, 0, place);
+        int next = place;
+        for (long gfn = startGfn; gfn < endGfn; gfn++) {
+            more[place++] = gfn;
+            while (next < now.length && now[next] == gfn) {
+                more[place++] = now[next++];
+            }
+        }
+        System.arraycopy(now, next, more, place, now.length - next);
         gfns = more;
     }
 
     /**
-     * Watches a frame once less.
+     * Watches each frame of a range once less.
      *
      * @locking slots lock
      */
-    void remove(long gfn) {
+    void remove(long startGfn, long endGfn) {
         Interleave.step();
         long[] now = gfns;
-        int place = Arrays.binarySearch(now, gfn);
-        if (place < 0) {
-            throw new IllegalStateException("frame is not watched: gfn=0x" + Long.toHexString(gfn));
-        }
-        long[] fewer = new long[now.length - 1];
+        long[] fewer = new long[now.length];
+        int place = lowerBound(now, startGfn);
         System.arraycopy(now, 0, fewer, 0, place);
-        System.arraycopy(now, place + 1, fewer, place, fewer.length - place);
-        gfns = fewer;
+        int next = place;
+        for (long gfn = startGfn; gfn < endGfn; gfn++) {
+            if (next == now.length || now[next] != gfn) {
+                throw new IllegalStateException("frame is not watched: gfn=0x" + Long.toHexString(gfn));
+            }
+            next++;
+            while (next < now.length && now[next] == gfn) {
+                fewer[place++] = now[next++];
+            }
+        }
+        System.arraycopy(now, next, fewer, place, now.length - next);
+        gfns = Arrays.copyOf(fewer, place + now.length - next);
+    }
+
+    /** The first place whose frame is not below {@code gfn}. */
+    private static int lowerBound(long[] ascending, long gfn) {
+        int low = 0;
+        int high = ascending.length;
+        while (low < high) {
+            int middle = low + high >>> 1;
+            if (ascending[middle] < gfn) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        return low;
     }
 }

@@ -25,7 +25,7 @@ final class HostMemoryProbe {
         GuestBytes.getLong(HostMemory.SIZE - 1);
         TablePool pool = new TablePool(3, account);
         long table = pool.take();
-        SpteAccess.fillPlain(table, 7, 1);
+        SpteAccess.fillRowPlain(table, 7, 0);
         boolean tables = SpteAccess.readAcquire(table + 4088) == 518 && TableHeaders.owner(table) == 3;
         pool.give(table);
         pool.close();

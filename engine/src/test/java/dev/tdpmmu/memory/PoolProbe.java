@@ -13,6 +13,7 @@ final class PoolProbe {
         switch (arguments[0]) {
             case "poison" -> writeToFreedPage(pool);
             case "aba" -> delayTake(pool);
+            case "chain" -> delayChain(pool);
             default -> throw new IllegalArgumentException("no such scenario: name=" + arguments[0]);
         }
     }
@@ -49,14 +50,42 @@ final class PoolProbe {
         pool.give(a);
         boolean[] interrupted = new boolean[1];
         long[] fast = new long[1];
+        beforeTheNextUpdate(interrupted, () -> {
+            long top = pool.take();
+            fast[0] = pool.take();
+            pool.give(top);
+        });
+        long slow = pool.take();
+        long next = pool.take();
+        Interleave.install(null);
+        boolean distinct = slow != fast[0] && next != fast[0] && slow != next;
+        System.out.print("interrupted=" + interrupted[0] + ", distinct=" + distinct + ", inUse=" + pool.pagesInUse());
+    }
+
+    /** As {@link #delayTake}, with a slow thread that has collected A and B and exchanges A for C. */
+    private static void delayChain(TablePool pool) {
+        pool.prewarm(4);
+        boolean[] interrupted = new boolean[1];
+        long[] fast = new long[1];
+        beforeTheNextUpdate(interrupted, () -> {
+            long top = pool.take();
+            fast[0] = pool.take();
+            pool.give(top);
+        });
+        long[] slow = new long[2];
+        pool.take(slow, 0, 2);
+        Interleave.install(null);
+        boolean distinct = slow[0] != fast[0] && slow[1] != fast[0] && slow[0] != slow[1];
+        System.out.print("interrupted=" + interrupted[0] + ", distinct=" + distinct + ", inUse=" + pool.pagesInUse());
+    }
+
+    private static void beforeTheNextUpdate(boolean[] interrupted, Runnable fastThread) {
         Interleave.install(new Interleave.Hook() {
             @Override
             public void access(Interleave.Kind kind, long address) {
                 if (kind == Interleave.Kind.UPDATE && !interrupted[0]) {
                     interrupted[0] = true;
-                    long top = pool.take();
-                    fast[0] = pool.take();
-                    pool.give(top);
+                    fastThread.run();
                 }
             }
 
@@ -70,10 +99,5 @@ final class PoolProbe {
                 return Thread.currentThread();
             }
         });
-        long slow = pool.take();
-        long next = pool.take();
-        Interleave.install(null);
-        boolean distinct = slow != fast[0] && next != fast[0] && slow != next;
-        System.out.print("interrupted=" + interrupted[0] + ", distinct=" + distinct + ", inUse=" + pool.pagesInUse());
     }
 }

@@ -38,7 +38,7 @@ final class SpteAccessTest {
     void fillWritesAnArithmeticRowIntoExactlyOnePage() {
         assertEquals(before + 4096, table, "neighbours in the extent");
 
-        SpteAccess.fillPlain(table, 0x1000_0007L, 4096);
+        SpteAccess.fillRowPlain(table, 0x1000_0007L, 12);
 
         for (int i = 0; i < 512; i++) {
             assertEquals(0x1000_0007L + 4096L * i, SpteAccess.readAcquire(table + 8L * i));
@@ -48,11 +48,27 @@ final class SpteAccessTest {
     }
 
     @Test
-    void fillWithoutStepRepeatsTheEntry() {
-        SpteAccess.fillPlain(table, -2, 0);
+    void rowOfAnyStepIsWritten() {
+        int[] shifts = {0, 12, 21, 54};
 
-        assertEquals(-2, SpteAccess.readPlain(table));
-        assertEquals(-2, SpteAccess.readPlain(table + 4088));
+        for (int shift : shifts) {
+            SpteAccess.fillRowPlain(table, Long.MIN_VALUE | 7, shift);
+
+            for (int i = 0; i < 512; i++) {
+                assertEquals((Long.MIN_VALUE | 7) + ((long) i << shift), SpteAccess.readPlain(table + 8L * i));
+            }
+        }
+    }
+
+    @Test
+    void fillRepeatsTheEntryInExactlyOnePage() {
+        SpteAccess.fillPlain(table, -2);
+
+        for (int i = 0; i < 512; i++) {
+            assertEquals(-2, SpteAccess.readPlain(table + 8L * i));
+        }
+        assertEquals(0, SpteAccess.readPlain(table - 8));
+        assertEquals(0, SpteAccess.readPlain(table + 4096));
     }
 
     @Test
@@ -95,7 +111,7 @@ final class SpteAccessTest {
             assertTrue(SpteAccess.compareAndSet(address, address, 1));
             assertEquals(1, SpteAccess.exchange(address, 2));
             assertEquals(2, SpteAccess.fetchAnd(address, 0));
-            SpteAccess.fillPlain(address & -4096, address, 0);
+            SpteAccess.fillPlain(address & -4096, address);
             assertEquals(address, SpteAccess.readPlain(table + 4088));
         }
         assertEquals(SpteAccess.readPlain(HostMemory.SIZE - 8), SpteAccess.readPlain(-1));
@@ -105,10 +121,16 @@ final class SpteAccessTest {
 
     @Test
     void pageOfACorruptAddressIsFilledInsideTheRange() {
-        SpteAccess.fillPlain(table + HostMemory.SIZE + 24, 9, 0);
+        SpteAccess.fillPlain(table + HostMemory.SIZE + 24, 9);
 
         assertEquals(9, SpteAccess.readPlain(table));
         assertEquals(9, SpteAccess.readPlain(table + 4088));
+        assertEquals(0, SpteAccess.readPlain(table + 4096));
+
+        SpteAccess.fillRowPlain(table + HostMemory.SIZE + 24, 9, 3);
+
+        assertEquals(9, SpteAccess.readPlain(table));
+        assertEquals(9 + 511 * 8, SpteAccess.readPlain(table + 4088));
         assertEquals(0, SpteAccess.readPlain(table + 4096));
     }
 }

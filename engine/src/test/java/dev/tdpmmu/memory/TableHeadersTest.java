@@ -67,7 +67,7 @@ final class TableHeadersTest {
 
     @Test
     void headerIsNoPartOfThePage() {
-        SpteAccess.fillPlain(table, -1, 0);
+        SpteAccess.fillPlain(table, -1);
 
         assertEquals(TableHeaders.CACHED, TableHeaders.state(table));
         assertEquals(VM, TableHeaders.owner(table));

@@ -12,6 +12,7 @@ import java.util.List;
 import java.util.Set;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicReference;
+import java.util.stream.LongStream;
 import org.junit.jupiter.api.Test;
 
 final class TablePoolTest {
@@ -47,7 +48,7 @@ final class TablePoolTest {
     void pageThatWasGivenIsTakenAgain() {
         TablePool pool = new TablePool(VM, account);
         long page = pool.take();
-        SpteAccess.fillPlain(page, 5, 3);
+        SpteAccess.fillPlain(page, 5);
         long generation = TableHeaders.generation(page);
         pool.give(page);
         long inUse = pool.pagesInUse();
@@ -174,6 +175,59 @@ final class TablePoolTest {
     }
 
     @Test
+    void chainTakesFreePagesFirstAndThenFreshOnes() {
+        TablePool pool = new TablePool(VM, account);
+        pool.prewarm(3);
+        long[] stock = new long[8];
+        stock[0] = pool.take();
+
+        int held = pool.take(stock, 1, 5);
+
+        assertEquals(5, held);
+        assertEquals(5, pool.pagesInUse());
+        assertEquals(5, pool.pagesCharged());
+        Set<Long> pages = new HashSet<>();
+        for (int i = 0; i < held; i++) {
+            assertEquals(TableHeaders.CACHED, TableHeaders.state(stock[i]));
+            assertTrue(pages.add(stock[i]));
+        }
+        assertEquals(0, stock[held]);
+        giveAll(pool, pages);
+        pool.close();
+    }
+
+    @Test
+    void chainLeavesThePagesBehindItFree() {
+        TablePool pool = new TablePool(VM, account);
+        pool.prewarm(5);
+        long[] stock = new long[5];
+
+        int held = pool.take(stock, 0, 2);
+        int all = pool.take(stock, held, 5);
+
+        assertEquals(2, held);
+        assertEquals(5, all);
+        assertEquals(5, pool.pagesCharged());
+        assertEquals(5, LongStream.of(stock).distinct().count());
+        LongStream.of(stock).forEach(pool::give);
+        pool.close();
+    }
+
+    @Test
+    void chainIsCutShortAtTheCap() {
+        TablePool pool = new TablePool(VM, new MemoryAccount(3 * PAGE_CHARGE));
+        pool.prewarm(2);
+        long[] stock = new long[4];
+
+        int held = pool.take(stock, 0, 4);
+
+        assertEquals(3, held);
+        assertEquals(0, stock[3]);
+        LongStream.of(stock).limit(held).forEach(pool::give);
+        pool.close();
+    }
+
+    @Test
     void prewarmStopsAtTheCap() {
         TablePool pool = new TablePool(VM, new MemoryAccount(5 * PAGE_CHARGE));
 
@@ -277,6 +331,14 @@ final class TablePoolTest {
     @Test
     void delayedTakeFailsWhenThePageWasTakenAndGivenMeanwhile() throws Exception {
         ForkedJava.Result result = ForkedJava.run(PoolProbe.PROVE, PoolProbe.class, "aba");
+
+        assertEquals("", result.err());
+        assertEquals("interrupted=true, distinct=true, inUse=3", result.out());
+    }
+
+    @Test
+    void delayedChainFailsWhenItsPagesWereTakenMeanwhile() throws Exception {
+        ForkedJava.Result result = ForkedJava.run(PoolProbe.PROVE, PoolProbe.class, "chain");
 
         assertEquals("", result.err());
         assertEquals("interrupted=true, distinct=true, inUse=3", result.out());

@@ -207,7 +207,7 @@ class FaultHandlerTest {
             assertEquals(FaultResult.RETRY, f.fault(2 * KIB_4, Access.READ));
             assertEquals(FaultResult.FIXED, f.fault(3 * KIB_4, Access.READ));
 
-            f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().end());
+            f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().end(1, 3));
             assertEquals(FaultResult.FIXED, f.fault(1 * KIB_4, Access.READ));
         }
     }
@@ -242,7 +242,7 @@ class FaultHandlerTest {
 
             FaultResult result = faultThatMeets(f, 0, () -> {
                 f.mmu.invalidations().begin(0, 1);
-                f.mmu.invalidations().end();
+                f.mmu.invalidations().end(0, 1);
             });
 
             assertEquals(FaultResult.RETRY, result);
@@ -258,7 +258,7 @@ class FaultHandlerTest {
         try (MmuFixture f = new MmuFixture(VmConfig.builder().lockPolicy(policy))) {
             FaultResult result = faultThatMeets(f, 0, () -> {
                 f.mmu.invalidations().begin(0, 1);
-                f.mmu.invalidations().end();
+                f.mmu.invalidations().end(0, 1);
             });
 
             assertEquals(FaultResult.RETRY, result);
@@ -469,7 +469,7 @@ class FaultHandlerTest {
             f.fault(0, Access.WRITE);
             f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().begin(0, 1));
             f.fault(0, Access.EXECUTE);
-            f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().end());
+            f.locked(LockMode.EXCLUSIVE, () -> f.mmu.invalidations().end(0, 1));
 
             assertEquals(1, f.counted(Counter.PF_FIXED));
             assertEquals(1, f.counted(Counter.PF_SPURIOUS));

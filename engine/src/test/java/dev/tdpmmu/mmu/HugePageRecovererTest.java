@@ -10,6 +10,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.PagingLevel;
+import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.VmConfig;
@@ -120,7 +121,7 @@ class HugePageRecovererTest {
             }
             f.fault(4 * MIB_2, Access.READ);
             f.mmu.ranges().watch(7, 8);
-            f.mmu.ranges().zapLeaves(512, 1024);
+            f.mmu.ranges().unmap(512, 1024, OperationLock.EXCLUSIVE, true);
             MemSlot slot = allowHuge(f, small);
 
             assertEquals(1, f.mmu.ranges().recover(slot));

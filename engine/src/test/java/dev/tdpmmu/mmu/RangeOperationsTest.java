@@ -53,7 +53,7 @@ class RangeOperationsTest {
         try (MmuFixture f = small(builder)) {
             String tables = f.census().replaceAll("4k=[0-9]+", "");
 
-            assertEquals(2, f.mmu.ranges().zapLeaves(Gfn.of(KIB_4), Gfn.of(2 * MIB_2 - KIB_4)));
+            assertEquals(2, unmap(f, KIB_4, 2 * MIB_2 - KIB_4, OperationLock.EXCLUSIVE));
             assertEquals(1, unmap(f, 2 * MIB_2 - KIB_4, 2 * MIB_2, OperationLock.SHARED));
             assertEquals(1, unmap(f, 2 * MIB_2, 3 * MIB_2 - KIB_4, OperationLock.EXCLUSIVE));
 
@@ -104,46 +104,74 @@ class RangeOperationsTest {
     }
 
     /** whoever comes in at a yield finds no leaf cleared whose flush is pending. */
-    @Test
-    void pendingFlushIsDoneBeforeTheZapYields() {
+    @ParameterizedTest
+    @EnumSource(OperationLock.class)
+    void pendingFlushIsDoneBeforeTheZapYields(OperationLock how) {
         try (MmuFixture f = small(VmConfig.builder())) {
-            AtomicLong flushed = new AtomicLong();
-            AtomicBoolean zapping = new AtomicBoolean();
-            AtomicBoolean lost = new AtomicBoolean();
+            assertFlushesBeforeItYields(f, () -> unmap(f, 0, BLOCKS * MIB_2, how));
 
-            beside(
-                    f,
-                    () -> {
-                        if (zapping.get() && cleared(f) != flushed.get()) {
-                            lost.set(true);
-                        }
-                    },
-                    () -> {
-                        // Again if nobody waited at the right moment.
-                        while (f.counted(Counter.YIELDS) == 0) {
-                            for (long block = 0; block < BLOCKS; block++) {
-                                f.fault(block * MIB_2, Access.WRITE);
-                            }
-                            flushed.set(0);
-                            f.tlb.duringFlush = () -> flushed.set(cleared(f));
-                            zapping.set(true);
-                            f.mmu.ranges().zapLeaves(0, Gfn.of(BLOCKS * MIB_2));
-                            zapping.set(false);
-                        }
-                    });
-
-            f.tlb.duringFlush = () -> {};
-            assertEquals(false, lost.get(), "leaf was cleared and its flush was pending");
             assertEquals(0, f.counted(Counter.PAGES_4K));
         }
     }
 
-    private static long cleared(MmuFixture f) {
+    /** A watch that lets others in leaves no page behind that a TLB still lets them store to. */
+    @Test
+    void pendingFlushIsDoneBeforeTheWatchYields() {
+        try (MmuFixture f = small(VmConfig.builder())) {
+            long end = Gfn.of(BLOCKS * MIB_2);
+
+            assertFlushesBeforeItYields(f, () -> {
+                f.mmu.ranges().watch(0, end);
+                f.mmu.ranges().unwatch(0, end);
+            });
+        }
+    }
+
+    private static void assertFlushesBeforeItYields(MmuFixture f, Runnable operation) {
+        AtomicLong flushed = new AtomicLong();
+        AtomicBoolean working = new AtomicBoolean();
+        AtomicBoolean lost = new AtomicBoolean();
+        beside(
+                f,
+                () -> {
+                    if (working.get() && taken(f) != flushed.get()) {
+                        lost.set(true);
+                    }
+                },
+                () -> {
+                    // Again if nobody waited at the right moment.
+                    while (f.counted(Counter.YIELDS) == 0) {
+                        for (long block = 0; block < BLOCKS; block++) {
+                            f.fault(block * MIB_2, Access.WRITE);
+                        }
+                        flushed.set(0);
+                        f.tlb.duringFlush = () -> flushed.set(taken(f));
+                        working.set(true);
+                        operation.run();
+                        working.set(false);
+                    }
+                });
+        f.tlb.duringFlush = () -> {};
+        assertEquals(false, lost.get(), "leaf was changed and its flush was pending");
+    }
+
+    /** How many first leaves of the blocks are gone or lost W. */
+    private static long taken(MmuFixture f) {
         long count = 0;
         for (long block = 0; block < BLOCKS; block++) {
-            count += f.read(block * MIB_2) == Spte.NON_PRESENT ? 1 : 0;
+            count += f.format.isWritable(f.read(block * MIB_2)) ? 0 : 1;
         }
         return count;
+    }
+
+    /** What can be flushed as one is: a flush makes every vCPU answer. */
+    @Test
+    void sharedUnmapFlushesOnceForARange() {
+        try (MmuFixture f = small(VmConfig.builder())) {
+            assertEquals(2 * BLOCKS, unmap(f, 0, BLOCKS * MIB_2, OperationLock.SHARED));
+
+            assertEquals(List.of("0x0-0x40000"), f.tlb.calls);
+        }
     }
 
     /** Does something while another thread holds the lock alone as often as it gets it. */
@@ -215,7 +243,7 @@ class RangeOperationsTest {
 
                 assertEquals(FaultResult.RETRY, f.faultInLoadedRoot(KIB_4, Access.WRITE));
 
-                f.mmu.invalidations().end();
+                f.mmu.invalidations().end(1, 2);
             });
         }
     }
@@ -227,7 +255,7 @@ class RangeOperationsTest {
             var slot = f.add(0, 0, MIB_2, PageSize.SIZE_4K);
             f.fault(0, Access.WRITE);
             var change = f.slots.remove(slot);
-            f.mmu.ranges().zapLeaves(0, Gfn.of(MIB_2));
+            unmap(f, 0, MIB_2, OperationLock.EXCLUSIVE);
             f.rcu.synchronize();
             change.complete();
             f.add(1, 0, MIB_2, PageSize.SIZE_2M);

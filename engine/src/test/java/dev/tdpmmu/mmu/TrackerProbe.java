@@ -20,7 +20,7 @@ final class TrackerProbe {
             long snapshot = tracker.snapshot();
             fresh += tracker.isStale(snapshot, 3) ? 0 : 1;
             tracker.begin(3, 4);
-            tracker.end();
+            tracker.end(3, 4);
             stale += tracker.isStale(snapshot, 3) ? 1 : 0;
         }
         LockDep.release(LockRank.MMU, LockMode.EXCLUSIVE);
