@@ -20,6 +20,7 @@ import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.sync.LockMode;
 import dev.tdpmmu.testkit.Actor;
 import java.util.List;
+import org.junit.jupiter.api.Test;
 import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.EnumSource;
 
@@ -278,6 +279,15 @@ final class DirtyLogRaceTest {
                 () -> new Enable(means.of(VmWorld.parallel()).eagerSplit(false), Before.PROTECTED),
                 0,
                 40);
+    }
+
+    /** A store may fill the TLB again between the protection of huge leaves and the clearing of D behind it. */
+    @Test
+    void logThatIsSwitchedOnForgetsWhatWasCachedBeforeTheClearing() {
+        Explore.narrow(
+                "enable, stores around the clearing",
+                () -> new Enable(Means.HARDWARE_LOG.of(VmWorld.parallel()), Before.STORED, SlotFlag.SMALL_PAGES),
+                Explore.TABLES_AND_STEPS);
     }
 
     @ParameterizedTest

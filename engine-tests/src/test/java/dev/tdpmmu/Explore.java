@@ -1,6 +1,8 @@
 package dev.tdpmmu;
 
 import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.config.HardwareConfig;
+import dev.tdpmmu.config.TlbMode;
 import dev.tdpmmu.memory.HostMemory;
 import dev.tdpmmu.memory.Interleave;
 import dev.tdpmmu.testkit.ExplorationReport;
@@ -9,11 +11,17 @@ import dev.tdpmmu.testkit.Scenario;
 import dev.tdpmmu.testkit.ScheduleExplorer;
 import dev.tdpmmu.testkit.Seeds;
 
-/** How the race tests search: all schedules with one preemption, a share of those with two, and random ones. */
+/**
+ * How the race tests search: all schedules with one preemption, a share of those with two, and random ones; the random
+ * ones with TLBs that hold on to everything until it is flushed.
+ */
 final class Explore {
     private static final int NO_LIMIT = 1_000_000;
 
     private static final long USED_ENTRIES_BYTES = 16 * Long.BYTES;
+
+    /** How the vCPUs of the worlds that are made now cache. Confined to the exploring thread, as the next field. */
+    private static TlbMode tlb = TlbMode.TYPICAL;
 
     /** Word of the last point that counted; a load of the same word right after it is no new point. */
     private static long lastAddress;
@@ -35,6 +43,10 @@ final class Explore {
     static final PointFilter TABLES =
             (kind, address) -> HostMemory.isTable(address) && (address & Gfn.PAGE_OFFSET_MASK) < USED_ENTRIES_BYTES;
 
+    /** As {@link #TABLES}, and between two accesses of a vCPU, for races with what it has cached. */
+    static final PointFilter TABLES_AND_STEPS =
+            (kind, address) -> kind == Interleave.Kind.STEP || TABLES.includes(kind, address);
+
     private Explore() {}
 
     /**
@@ -55,7 +67,17 @@ final class Explore {
         if (withTwo > 0) {
             print(explorer.preemptions(2).exhaustive(withTwo));
         }
-        print(explorer.sample(Seeds.announce(name).seed(), sampled));
+        tlb = TlbMode.UNHELPFUL;
+        try {
+            print(explorer.sample(Seeds.announce(name).seed(), sampled));
+        } finally {
+            tlb = TlbMode.TYPICAL;
+        }
+    }
+
+    /** The processor of the worlds that are made now. */
+    static HardwareConfig hardware() {
+        return HardwareConfig.DEFAULT.withTlb(tlb);
     }
 
     /**

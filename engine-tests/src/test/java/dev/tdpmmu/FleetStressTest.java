@@ -4,10 +4,12 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.config.AccessedDirty;
+import dev.tdpmmu.config.HardwareConfig;
 import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.PagingMode;
 import dev.tdpmmu.config.SlotFlag;
+import dev.tdpmmu.config.TlbMode;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.MemSlot;
@@ -65,7 +67,9 @@ class FleetStressTest {
             policies = {LockPolicy.EXCLUSIVE, LockPolicy.STAMPED, LockPolicy.PARALLEL},
             accessedDirty = {AccessedDirty.ON, AccessedDirty.OFF})
     void fleetLosesNothingWhileSlotsAndLeavesChange(VmConfig.Builder builder) throws Exception {
-        Fleet fleet = new Fleet(engine.vm(builder.build()));
+        TlbMode tlb = SEEDS.random(builder.build().name()).nextBoolean() ? TlbMode.UNHELPFUL : TlbMode.TYPICAL;
+        Fleet fleet = new Fleet(
+                engine.vm(builder.hardware(HardwareConfig.DEFAULT.withTlb(tlb)).build()));
 
         fleet.run();
 

@@ -4,12 +4,17 @@ import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.AccessedDirty;
+import dev.tdpmmu.config.DirtyTracking;
 import dev.tdpmmu.config.LockPolicy;
+import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.PagingMode;
 import dev.tdpmmu.config.VmConfig;
+import dev.tdpmmu.hardware.GuestPageEntry;
+import dev.tdpmmu.hardware.GuestPaging;
 import dev.tdpmmu.memory.FrameAllocator;
 import dev.tdpmmu.memory.SpteAccess;
+import dev.tdpmmu.mmu.RangeOperations;
 import dev.tdpmmu.mmu.TdpMmu;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.DirtyRing;
@@ -20,6 +25,7 @@ import dev.tdpmmu.spte.SpteFormat;
 import dev.tdpmmu.sync.LockMode;
 import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.testkit.AllocationProbe;
+import java.util.function.LongConsumer;
 
 /** Measures what each hot operation allocates, and prints a line for each: its name and the bytes of a whole round. */
 final class HotOperations {
@@ -29,7 +35,24 @@ final class HotOperations {
     /** Distance of two pages that share one entry of the TLB, and more. */
     private static final long SAME_TLB_ENTRY = 64 * Gfn.PAGE_SIZE;
 
+    /** The same for the TLB of linear addresses. */
+    private static final long SAME_LINEAR_ENTRY = 128 * Gfn.PAGE_SIZE;
+
+    private static final long GVA = 0xffff_8000_0000_0000L;
+    private static final long GUEST_TABLES = 32 << 20;
+    private static final long GUEST_DATA = 16 << 20;
+
     private static final long UNTOUCHED = 1L << 30;
+
+    /** In the second table of slot 0. */
+    private static final long RANGE = 2 << 20;
+
+    private static final int RANGE_PAGES = 64;
+    private static final int RANGE_WARM_UP = 6_000;
+    private static final int RANGE_CALLS = 500;
+
+    /** More than the calls, so that no ring is ever full. */
+    private static final int RING_ENTRIES = 65_536;
 
     private final Vm vm;
     private final Vcpu vcpu;
@@ -39,6 +62,7 @@ final class HotOperations {
     private final DirtyRing ring;
     private final DirtyRingConsumer collector;
     private final RingReset resetter;
+    private final long[] entries = new long[RANGE_PAGES];
     private long sink;
 
     private HotOperations(VmConfig config) {
@@ -58,24 +82,82 @@ final class HotOperations {
     }
 
     public static void main(String[] arguments) {
-        VmConfig config = VmConfig.builder()
-                .pagingMode(PagingMode.valueOf(arguments[0]))
-                .lockPolicy(LockPolicy.valueOf(arguments[1]))
-                .accessedDirty(AccessedDirty.valueOf(arguments[2]))
-                .backgroundReclaim(false)
-                .build();
-        HotOperations hot = new HotOperations(config);
+        HotOperations hot = new HotOperations(settings(arguments).build());
         measure("load hit", i -> hot.sink += hot.vcpu.getLong(i & 0xff8));
         measure("store hit", i -> hot.vcpu.putLong(i & 0xff8, i));
         measure("walk", hot::walk);
+        GuestLinear linear = hot.enablePaging();
+        measure("linear hit", i -> hot.sink += linear.getLong(GVA + (i & 0xff8)));
+        measure("linear walk", i -> linear.putLong(GVA + (i & 1) * SAME_LINEAR_ENTRY, i));
         measure("fast fix", hot::fastFix);
         measure("map", hot::map);
         measure("refault", hot::refault);
+        hot.measureEntries();
         hot.startLog();
         measure("logged store", hot::loggedStore);
         measure("ring push", hot::pushIntoRing);
+        HotOperations ringed = new HotOperations(settings(arguments)
+                .dirtyTracking(DirtyTracking.RING)
+                .dirtyRingEntries(RING_ENTRIES)
+                .build());
+        ringed.startLog();
+        measure("vCPU ring push", ringed::loggedStore);
         if (hot.sink == 42) {
             System.out.println("never");
+        }
+    }
+
+    private static VmConfig.Builder settings(String[] arguments) {
+        return VmConfig.builder()
+                .pagingMode(PagingMode.valueOf(arguments[0]))
+                .lockPolicy(LockPolicy.valueOf(arguments[1]))
+                .accessedDirty(AccessedDirty.valueOf(arguments[2]))
+                .backgroundReclaim(false);
+    }
+
+    private GuestLinear enablePaging() {
+        GuestTables tables = new GuestTables(vm.memory(), GUEST_TABLES, 4);
+        long flags = GuestPageEntry.PRESENT | GuestPageEntry.WRITABLE;
+        tables.map(GVA, GUEST_DATA, PageSize.SIZE_4K, flags);
+        tables.map(GVA + SAME_LINEAR_ENTRY, GUEST_DATA + SAME_LINEAR_ENTRY, PageSize.SIZE_4K, flags);
+        return vcpu.enablePaging(GuestPaging.of(tables.cr3(), 4));
+    }
+
+    /** What the range operations allocate for a page beyond the first; a call has a cursor and the like of its own. */
+    private void measureEntries() {
+        for (long page = 0; page < RANGE_PAGES; page++) {
+            vcpu.putLong(RANGE + page * Gfn.PAGE_SIZE, page);
+            entries[(int) page] = SpteAccess.readAcquire(leafAddress(Gfn.of(RANGE) + page));
+        }
+        RangeOperations ranges = mmu.ranges();
+        long start = Gfn.of(RANGE);
+        measureEntry("zap", end -> sink += ranges.unmap(start, end, OperationLock.EXCLUSIVE, true));
+        measureEntry("unmap", end -> sink += ranges.unmap(start, end, OperationLock.SHARED, true));
+        measureEntry("write-protect", end -> sink += ranges.writeProtect(start, end) ? 1 : 0);
+        measureEntry("clear dirty", end -> sink += ranges.clearDirty(start, end));
+        measureEntry("age", end -> sink += ranges.age(start, end));
+        restoreEntries();
+    }
+
+    private void measureEntry(String name, LongConsumer operation) {
+        long start = Gfn.of(RANGE);
+        long one = bytesOf(operation, start + 1);
+        long all = bytesOf(operation, start + RANGE_PAGES);
+        // Whole bytes: that a call itself allocates a few objects more or less, as it is compiled, is no entry's.
+        System.out.println(name + " of an entry: " + (all - one) / (RANGE_CALLS * (RANGE_PAGES - 1)));
+    }
+
+    private long bytesOf(LongConsumer operation, long endGfn) {
+        return AllocationProbe.bytesPerRound(RANGE_WARM_UP, RANGE_CALLS, i -> {
+            restoreEntries();
+            operation.accept(endGfn);
+        });
+    }
+
+    private void restoreEntries() {
+        long address = leafAddress(Gfn.of(RANGE));
+        for (int i = 0; i < RANGE_PAGES; i++) {
+            SpteAccess.setRelease(address + ((long) i << 3), entries[i]);
         }
     }
 

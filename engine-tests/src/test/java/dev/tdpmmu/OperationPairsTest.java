@@ -4,11 +4,13 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.DirtyTracking;
+import dev.tdpmmu.config.HardwareConfig;
 import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.SlotZap;
+import dev.tdpmmu.config.TlbMode;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.HostPages;
@@ -158,6 +160,8 @@ class OperationPairsTest {
                     .unmapLock(tracking == DirtyTracking.RING ? OperationLock.SHARED : OperationLock.EXCLUSIVE)
                     .nxHugePageMitigation(true)
                     .nxRecoveryRatio(1)
+                    .hardware(HardwareConfig.DEFAULT.withTlb(
+                            tracking == DirtyTracking.RING ? TlbMode.UNHELPFUL : TlbMode.TYPICAL))
                     .build());
             vm.addSlot(0, 0, 2 * BLOCK, Backing.anonymous(PageSize.SIZE_2M));
             host = HostPages.allocate(HOST_PAGES * PAGE);

@@ -5,11 +5,13 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.GuestAccessException.Reason;
 import dev.tdpmmu.config.DirtyTracking;
+import dev.tdpmmu.config.HardwareConfig;
 import dev.tdpmmu.config.LockPolicy;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.PagingMode;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.SlotZap;
+import dev.tdpmmu.config.TlbMode;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.DirtyPages;
@@ -56,6 +58,7 @@ class OperationsStressTest {
                 .slotZap(policy == LockPolicy.PARALLEL ? SlotZap.RANGE : SlotZap.ALL_ROOTS)
                 .nxHugePageMitigation(true)
                 .nxRecoveryRatio(1)
+                .hardware(HardwareConfig.DEFAULT.withTlb(rings ? TlbMode.UNHELPFUL : TlbMode.TYPICAL))
                 .build();
         try (HostPages host = HostPages.allocate(HOST_PAGES * PAGE)) {
             Migration migration = new Migration(engine.vm(config), host, rings);

@@ -127,7 +127,7 @@ final class TableReplacementRaceTest {
             slot.enter(ReaderSlot.IN_GUEST);
             long now = HostWords.readVolatile(shootdown.sequenceAddress());
             if (now != user.seenSequence) {
-                shootdown.apply(user.tlb, user.seenSequence, now);
+                shootdown.apply(user.tlb, null, user.seenSequence, now);
                 user.seenSequence = now;
                 slot.acknowledge(now);
             }

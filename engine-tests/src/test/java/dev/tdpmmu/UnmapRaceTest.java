@@ -444,8 +444,7 @@ final class UnmapRaceTest {
     @ParameterizedTest
     @EnumSource(OperationLock.class)
     void unmapTakesALeafThatHardwareChanges(OperationLock how) {
-        Explore.all(
-                "first store against unmap, " + how, () -> new FirstStoreAndUnmap(VmWorld.parallel(), how), 0, 40);
+        Explore.all("first store against unmap, " + how, () -> new FirstStoreAndUnmap(VmWorld.parallel(), how), 0, 40);
     }
 
     @Test

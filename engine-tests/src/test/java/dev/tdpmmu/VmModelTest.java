@@ -4,8 +4,10 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.config.DirtyTracking;
+import dev.tdpmmu.config.HardwareConfig;
 import dev.tdpmmu.config.OperationLock;
 import dev.tdpmmu.config.SlotZap;
+import dev.tdpmmu.config.TlbMode;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.mmu.TreeCensus;
 import dev.tdpmmu.testkit.EngineAtRest;
@@ -62,6 +64,7 @@ class VmModelTest {
                 .slotZap(any(SlotZap.values(), random))
                 .nxHugePageMitigation(random.nextBoolean())
                 .nxRecoveryRatio(1 + random.nextInt(4))
+                .hardware(HardwareConfig.DEFAULT.withTlb(any(TlbMode.values(), random)))
                 .build();
     }
 

@@ -61,7 +61,7 @@ abstract class VmWorld implements Scenario {
     private final long[] sptes = new long[PagingLevel.L256T + 1];
 
     VmWorld(VmConfig.Builder config) {
-        vm = new Vm(config.backgroundReclaim(false).build());
+        vm = new Vm(config.backgroundReclaim(false).hardware(Explore.hardware()).build());
         shootdown = vm.shootdown();
         vm.prewarmTables(WARM_TABLES);
         for (long page = 0; page < 2 * BLOCK; page += BLOCK / 2) {
@@ -190,7 +190,7 @@ abstract class VmWorld implements Scenario {
         assertEquals(ReaderSlot.OUTSIDE, ReaderSlot.modeOf(run.slot.state()), "vCPU is not outside");
         long now = HostWords.readVolatile(shootdown.sequenceAddress());
         if (now != run.seenSequence) {
-            shootdown.apply(run.tlb, run.seenSequence, now);
+            shootdown.apply(run.tlb, null, run.seenSequence, now);
             run.seenSequence = now;
         }
         if (!run.mmu().hasRoot() || run.mmu().root().isInvalid()) {

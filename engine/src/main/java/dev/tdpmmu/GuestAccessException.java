@@ -25,7 +25,11 @@ public final class GuestAccessException extends IllegalStateException {
         /** The host allows no stores to the page. */
         HOST_READ_ONLY,
         /** The vCPU's dirty ring is full and it has no handler for that; do the access again after a reset. */
-        DIRTY_RING_FULL
+        DIRTY_RING_FULL,
+        /** A guest's page table lies in a device. */
+        TABLE_ON_MMIO,
+        /** The processor's trap for privileged fetches from user pages; the tables of the MMU allow the fetch. */
+        EXECUTE_TRAPPED
     }
 
     /** Why. */
@@ -57,7 +61,8 @@ public final class GuestAccessException extends IllegalStateException {
     /**
      * Returns where.
      *
-     * @return guest physical address of the access
+     * @return guest physical address of the access; of a linear access that is misaligned, or finds the dirty ring
+     *     full, its linear address
      */
     public long gpa() {
         return gpa;

@@ -37,6 +37,15 @@ final class MmioRanges {
         return new MmioRanges(List.copyOf(fewer));
     }
 
+    boolean isDevice(long gpa) {
+        for (Range range : ranges) {
+            if (gpa >= range.start() && gpa < range.end()) {
+                return true;
+            }
+        }
+        return false;
+    }
+
     /** Finds the device that covers a whole access, or throws what the vCPU reports. */
     MmioHandler find(long gpa, int bytes, int access, boolean slotIsReadOnly) {
         for (Range range : ranges) {

@@ -2,6 +2,9 @@ package dev.tdpmmu;
 
 import dev.tdpmmu.base.CacheLines;
 import dev.tdpmmu.base.Debug;
+import dev.tdpmmu.config.TlbMode;
+import dev.tdpmmu.hardware.CoherenceOracle;
+import dev.tdpmmu.hardware.LinearTlb;
 import dev.tdpmmu.hardware.Tlb;
 import dev.tdpmmu.memory.HostWords;
 import dev.tdpmmu.memory.Interleave;
@@ -57,6 +60,9 @@ final class TlbShootdown implements RemoteTlb {
     private final LongAdder completed = new LongAdder();
     private final LongAdder coalesced = new LongAdder();
 
+    /** Judges in proof runs what became of the flushes; null in others. */
+    private final CoherenceOracle oracle = Debug.PROVE ? new CoherenceOracle(FIRST_SEQUENCE) : null;
+
     // Design note. One sequence for the whole VM instead of a request word for each vCPU: a flush writes one line and
     // the ring, not thousands of lines, and an access compares one word that is rarely written. The ring has no lock:
     // a vCPU that finds an entry not written yet, or overwritten already, flushes everything, which is always right.
@@ -72,6 +78,28 @@ final class TlbShootdown implements RemoteTlb {
         long block = address;
         // Not freed when the VM closes: a vCPU that is used after that must still find a sequence that is not its own.
         CLEANER.register(this, () -> WordBlocks.give(block, BLOCK_BYTES));
+    }
+
+    /** The TLB of a new vCPU, which has applied all flushes up to a sequence. */
+    Tlb newTlb(TlbMode mode, String vcpuName, long sequence) {
+        return new Tlb(mode, Debug.PROVE ? oracle.newRecord(vcpuName, sequence) : null);
+    }
+
+    /** The TLB of linear addresses of a vCPU that has applied all flushes up to a sequence. */
+    LinearTlb newLinearTlb(TlbMode mode, String vcpuName, long sequence) {
+        return new LinearTlb(mode, Debug.PROVE ? oracle.newRecord(vcpuName + " linear", sequence) : null);
+    }
+
+    /** The judge of the flushes; in proof runs only. */
+    CoherenceOracle oracle() {
+        return oracle;
+    }
+
+    /** Throws in proof runs if a vCPU was about to use a translation that a completed flush had covered. */
+    void requireCoherent() {
+        if (Debug.PROVE) {
+            oracle.requireIntact();
+        }
     }
 
     /** Address of the word that a vCPU compares at the start of each access. */
@@ -102,14 +130,23 @@ final class TlbShootdown implements RemoteTlb {
         if (HostWords.readVolatile(address + COMPLETED) - ticket >= 0) {
             // A later flush has waited for all vCPUs since our number was visible: its wait was ours.
             coalesced.increment();
+            publish(ticket, startGfn, endGfn);
             Trace.endFlush(Trace.beginFlush(), startGfn, endGfn, true);
             return;
         }
         FlushEvent event = Trace.beginFlush();
         awaitVcpus(ticket);
+        publish(ticket, startGfn, endGfn);
         Trace.endFlush(event, startGfn, endGfn, false);
         raiseCompleted(ticket);
         completed.increment();
+    }
+
+    /** Tells the oracle that no vCPU may use anything any more that the flush names. */
+    private void publish(long ticket, long startGfn, long endGfn) {
+        if (Debug.PROVE) {
+            oracle.publish(ticket, startGfn, endGfn);
+        }
     }
 
     private void writeEntry(long ticket, long startGfn, long endGfn) {
@@ -152,15 +189,16 @@ final class TlbShootdown implements RemoteTlb {
     }
 
     /**
-     * Applies to a TLB what was flushed since its owner looked last. The owner acknowledges afterwards.
+     * Applies to a vCPU's TLBs what was flushed since it looked last. It acknowledges afterwards.
      *
      * @param tlb of the calling vCPU
+     * @param linear of the same vCPU; null if it has none
      * @param seen sequence that it has applied already
      * @param now sequence that it has just read
      */
-    void apply(Tlb tlb, long seen, long now) {
+    void apply(Tlb tlb, LinearTlb linear, long seen, long now) {
         if (now - seen > RING_ENTRIES) {
-            tlb.flushAll();
+            flushAll(tlb, linear);
             return;
         }
         for (long ticket = seen + 1; ticket - now <= 0; ticket++) {
@@ -169,10 +207,20 @@ final class TlbShootdown implements RemoteTlb {
             long startGfn = HostWords.readAcquire(entry + START_GFN);
             long endGfn = HostWords.readAcquire(entry + END_GFN);
             if (!written || HostWords.readAcquire(entry) != ticket) {
-                tlb.flushAll();
+                flushAll(tlb, linear);
                 return;
             }
             tlb.flushRange(startGfn, endGfn);
+            if (linear != null) {
+                linear.flushRange(startGfn, endGfn);
+            }
+        }
+    }
+
+    private static void flushAll(Tlb tlb, LinearTlb linear) {
+        tlb.flushAll();
+        if (linear != null) {
+            linear.flushAll();
         }
     }
 

@@ -1,9 +1,10 @@
 package dev.tdpmmu;
 
 import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
-import dev.tdpmmu.hardware.Tlb;
+import dev.tdpmmu.hardware.GuestPaging;
 import dev.tdpmmu.memory.GuestBytes;
 import dev.tdpmmu.memory.HostWords;
 import dev.tdpmmu.slot.DirtyRingConsumer;
@@ -22,65 +23,13 @@ import java.util.Objects;
  * unsynchronised object. An {@link MmioHandler} that an access calls may use the same vCPU again. After the VM is
  * closed every access throws {@link VmClosedException}; after the vCPU is closed, {@link IllegalStateException}.
  */
-public final class Vcpu implements AutoCloseable {
+public final class Vcpu extends GuestEntry implements AutoCloseable {
     private static final long LAST_IN_PAGE_2 = Gfn.PAGE_SIZE - Short.BYTES;
     private static final long LAST_IN_PAGE_4 = Gfn.PAGE_SIZE - Integer.BYTES;
     private static final long LAST_IN_PAGE_8 = Gfn.PAGE_SIZE - Long.BYTES;
 
-    private final VcpuRun run;
-    private final long sequenceAddress;
-
-    /** The run's TLB, as {@link Tlb#hits} gives it. */
-    private final long[] tlbHits;
-
-    // Design note. An access is bracketed by the reader slot: IN_GUEST with the epoch in front (a store with a full
-    // fence), OUTSIDE behind it (a release store). Between the two: one comparison with the flush sequence, one with
-    // the TLB's tag, the load or store itself. Everything else is out of line in VcpuRun. The fence is what lets a
-    // flush be sure of us with nothing but a look at the slot. What belongs to the vCPU alone is read before the
-    // fence, so that only the sequence and the TLB's entry are left to be read behind it, where nothing overlaps.
-
     Vcpu(VcpuRun run, long sequenceAddress) {
-        this.run = run;
-        this.sequenceAddress = sequenceAddress;
-        this.tlbHits = run.tlb.hits();
-    }
-
-    /** Enters the guest for a load and returns the host physical address, or leaves again and returns {@link VcpuRun#MMIO}. */
-    @HotPath
-    private long beginRead(long gpa) {
-        VcpuRun r = run;
-        long[] hits = tlbHits;
-        long seen = r.seenSequence;
-        r.accesses++;
-        r.slot.enter(ReaderSlot.IN_GUEST);
-        if (HostWords.readVolatile(sequenceAddress) == seen) {
-            long hpa = Tlb.readHit(hits, gpa);
-            if (hpa >= 0) {
-                return hpa;
-            }
-        }
-        return r.translate(gpa, Access.READ);
-    }
-
-    @HotPath
-    private long beginWrite(long gpa) {
-        VcpuRun r = run;
-        long[] hits = tlbHits;
-        long seen = r.seenSequence;
-        r.accesses++;
-        r.slot.enter(ReaderSlot.IN_GUEST);
-        if (HostWords.readVolatile(sequenceAddress) == seen) {
-            long hpa = Tlb.writeHit(hits, gpa);
-            if (hpa >= 0) {
-                return hpa;
-            }
-        }
-        return r.translate(gpa, Access.WRITE);
-    }
-
-    @HotPath
-    private void end() {
-        run.slot.leave(ReaderSlot.OUTSIDE);
+        super(run, sequenceAddress);
     }
 
     /**
@@ -449,7 +398,8 @@ public final class Vcpu implements AutoCloseable {
         r.accesses++;
         r.slot.enter(ReaderSlot.IN_GUEST);
         long hpa = VcpuRun.MMIO;
-        if (HostWords.readVolatile(sequenceAddress) == r.seenSequence) {
+        // In proof runs the look-up may throw, and only the way through the run leaves the guest then.
+        if (!Debug.PROVE && HostWords.readVolatile(sequenceAddress) == r.seenSequence) {
             hpa = r.tlb.executeFrame(gpa);
         }
         if (hpa < 0) {
@@ -526,7 +476,7 @@ public final class Vcpu implements AutoCloseable {
 
     /** {@return how many accesses this vCPU has made} */
     public long accesses() {
-        return run.accesses;
+        return run.accesses();
     }
 
     /**
@@ -578,6 +528,42 @@ public final class Vcpu implements AutoCloseable {
      */
     public void onDirtyRingFull(Runnable handler) {
         run.onDirtyRingFull(handler);
+    }
+
+    /**
+     * Turns the guest's own paging on, or changes its registers. Accesses at guest physical addresses stay as they are.
+     *
+     * @param paging the guest's registers
+     * @return the vCPU at linear addresses; each call returns the same object
+     */
+    public GuestLinear enablePaging(GuestPaging paging) {
+        return run.enablePaging(paging);
+    }
+
+    /**
+     * Returns the vCPU at linear addresses.
+     *
+     * @return what {@link #enablePaging} returned
+     * @throws IllegalStateException if the guest's own paging was never turned on
+     */
+    public GuestLinear linear() {
+        if (run.linear == null) {
+            throw new IllegalStateException("the guest's paging is off: vcpu=" + name());
+        }
+        return run.linear.view;
+    }
+
+    /**
+     * Explains why an access is allowed or refused as this vCPU would do it, with what its caches hold, and without any
+     * effect.
+     *
+     * @param gpa guest physical address
+     * @param access bits of {@link Access}, at least one
+     * @return what the caches hold, every entry on the way, the verdict, and what the MMU would do with the fault
+     * @locking this vCPU's thread, or any while the vCPU makes no access
+     */
+    public WalkExplanation explain(long gpa, int access) {
+        return run.explain(gpa, access);
     }
 
     /** {@return the name in reports} */

@@ -1,10 +1,14 @@
 package dev.tdpmmu;
 
 import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.hardware.ExitQualification;
+import dev.tdpmmu.hardware.GuestPaging;
 import dev.tdpmmu.hardware.HardwareWalker;
+import dev.tdpmmu.hardware.LinearResult;
+import dev.tdpmmu.hardware.LinearTlb;
 import dev.tdpmmu.hardware.NptErrorCode;
 import dev.tdpmmu.hardware.PmlBuffer;
 import dev.tdpmmu.hardware.Tlb;
@@ -45,7 +49,7 @@ final class VcpuRun {
     private final long addressLimit;
     private final WalkResult walk = new WalkResult();
 
-    final Tlb tlb = new Tlb();
+    final Tlb tlb;
 
     /** Slot of this vCPU; after close the VM's tombstone, since the slot may have a new owner. */
     ReaderSlot slot;
@@ -53,11 +57,17 @@ final class VcpuRun {
     /** Flush sequence that was applied last. */
     long seenSequence;
 
+    /** Fetches, touches and others that do not begin in {@link GuestEntry}. */
     long accesses;
+
     long tlbMisses;
     long exits;
     FaultObserver observer;
 
+    /** What the vCPU does while its guest's own paging is on; null until it is for the first time. */
+    LinearRun linear;
+
+    private GuestEntry entry;
     private long rootPointer;
     private boolean closed;
 
@@ -88,6 +98,7 @@ final class VcpuRun {
         // What the slot's last owner acknowledged, or 0, may count as later than a flush to come once the sequence
         // has wrapped: that flush would not wait for us.
         slot.acknowledge(seenSequence);
+        this.tlb = shootdown.newTlb(vm.config().hardware().tlb(), slot.name(), seenSequence);
         followLogSwitch();
     }
 
@@ -111,11 +122,15 @@ final class VcpuRun {
     long translateFetch(long gpa) {
         long hpa = translate(gpa, Access.EXECUTE);
         if (hpa < 0) {
-            // Throws itself if no device is there either.
-            mmioHandler(gpa, Integer.BYTES, Access.EXECUTE);
-            throw new GuestAccessException(GuestAccessException.Reason.FETCH_FROM_MMIO, gpa, Access.EXECUTE);
+            throw fetchFromMmio(gpa);
         }
         return hpa;
+    }
+
+    GuestAccessException fetchFromMmio(long gpa) {
+        // Throws itself if no device is there either.
+        mmioHandler(gpa, Integer.BYTES, Access.EXECUTE);
+        return new GuestAccessException(GuestAccessException.Reason.FETCH_FROM_MMIO, gpa, Access.EXECUTE);
     }
 
     @HotPath
@@ -144,6 +159,28 @@ final class VcpuRun {
         }
     }
 
+    /** Has the coherence oracle judge a hit. In the guest; leaves it if the hit is on what a flush should have removed. */
+    void judgeHit(long gpa, int access) {
+        boolean done = false;
+        try {
+            tlb.judgeHit(gpa, access);
+            done = true;
+        } finally {
+            if (!done) {
+                slot.leave(ReaderSlot.OUTSIDE);
+            }
+        }
+    }
+
+    /** Makes known whose accesses this runs. */
+    void attach(GuestEntry front) {
+        entry = front;
+    }
+
+    long accesses() {
+        return entry == null ? accesses : accesses + entry.ownAccesses();
+    }
+
     /** For who looks at what a vCPU leaves behind: not after the VM's close either. */
     DirtyRing openRing() {
         checkNotClosed();
@@ -151,7 +188,7 @@ final class VcpuRun {
         return ring;
     }
 
-    private void checkNotClosed() {
+    void checkNotClosed() {
         if (closed) {
             throw new IllegalStateException("vCPU is closed: vcpu=" + mmu.slot().name());
         }
@@ -172,7 +209,7 @@ final class VcpuRun {
             if (!serveRequests()) {
                 continue;
             }
-            if (ring.isSoftFull()) {
+            if (isRingFull()) {
                 leaveForFullRing(gpa, access);
                 continue;
             }
@@ -185,7 +222,7 @@ final class VcpuRun {
                 missed = true;
                 tlbMisses++;
             }
-            int outcome = walker.walk(tlb, rootPointer, gpa, access, walk);
+            int outcome = walker.walkOrRefuse(tlb, rootPointer, gpa, access, walk);
             if (outcome == HardwareWalker.OK) {
                 // A frame without bytes never enters the TLB, so that a hit need not ask whether there are any.
                 if (HostMemory.isFrame(walk.frame)) {
@@ -194,8 +231,7 @@ final class VcpuRun {
                 return walk.frame | gpa & Gfn.PAGE_OFFSET_MASK;
             }
             if (outcome == HardwareWalker.LOG_FULL) {
-                dirty.countLogFull();
-                drainLog();
+                drainFullLog();
                 continue;
             }
             FaultResult result = exit(gpa, access, outcome);
@@ -203,16 +239,22 @@ final class VcpuRun {
                 slot.leave(ReaderSlot.OUTSIDE);
                 return MMIO;
             }
-            fruitless = result == FaultResult.FIXED ? 0 : fruitless + 1;
-            if (fruitless == RETRIES_BEFORE_YIELD) {
-                // Somebody keeps changing these tables, maybe a thread that waits for our processor.
-                fruitless = 0;
-                if (!Interleave.blocked()) {
-                    Thread.yield();
-                }
-            }
-            slot.enter(ReaderSlot.IN_GUEST);
+            fruitless = reenter(result, fruitless);
         }
+    }
+
+    /** Enters the guest again after an exit; returns how many exits in a row were fruitless. */
+    int reenter(FaultResult result, int fruitlessBefore) {
+        int fruitless = result == FaultResult.FIXED ? 0 : fruitlessBefore + 1;
+        if (fruitless == RETRIES_BEFORE_YIELD) {
+            // Somebody keeps changing these tables, maybe a thread that waits for our processor.
+            fruitless = 0;
+            if (!Interleave.blocked()) {
+                Thread.yield();
+            }
+        }
+        slot.enter(ReaderSlot.IN_GUEST);
+        return fruitless;
     }
 
     @HotPath
@@ -228,17 +270,23 @@ final class VcpuRun {
      *
      * @return false if the guest was left meanwhile, so that there may be new requests
      */
-    private boolean serveRequests() {
+    boolean serveRequests() {
         long sequence = HostWords.readVolatile(shootdown.sequenceAddress());
         if (sequence != seenSequence) {
             if (vm.isClosed()) {
                 // The sequence stays unseen: every later access comes here as well.
                 throw vm.closedException();
             }
-            shootdown.apply(tlb, seenSequence, sequence);
+            shootdown.apply(tlb, linear == null ? null : linear.tlb, seenSequence, sequence);
             followLogSwitch();
             seenSequence = sequence;
             slot.acknowledge(sequence);
+        }
+        if (Debug.PROVE) {
+            tlb.applied(sequence);
+            if (linear != null) {
+                linear.tlb.applied(sequence);
+            }
         }
         if (mmu.hasRoot() && !mmu.root().isInvalid()) {
             return true;
@@ -255,13 +303,13 @@ final class VcpuRun {
         } else {
             starved = false;
             rootPointer = walker.makeRootPointer(mmu.root().hpa());
-            tlb.flushAll();
+            flushTlbs();
         }
         slot.leave(ReaderSlot.HANDLING);
         slot.enter(ReaderSlot.IN_GUEST);
     }
 
-    private FaultResult exit(long gpa, int access, int outcome) {
+    FaultResult exit(long gpa, int access, int outcome) {
         drainLog();
         slot.leave(ReaderSlot.HANDLING);
         exits++;
@@ -323,6 +371,12 @@ final class VcpuRun {
         }
     }
 
+    /** Makes room in a log without any. In the guest. */
+    void drainFullLog() {
+        dirty.countLogFull();
+        drainLog();
+    }
+
     private void drainWholeLog() {
         log.lock();
         try {
@@ -362,7 +416,7 @@ final class VcpuRun {
     }
 
     /** Ends the access until the ring has room: by the handler, or by telling the caller. */
-    private void leaveForFullRing(long gpa, int access) {
+    void leaveForFullRing(long gpa, int access) {
         dirty.countRingFull();
         slot.leave(ReaderSlot.OUTSIDE);
         Runnable handler = ringFullHandler;
@@ -378,17 +432,21 @@ final class VcpuRun {
         slot.enter(ReaderSlot.IN_GUEST);
     }
 
+    boolean isRingFull() {
+        return ring.isSoftFull();
+    }
+
     void onDirtyRingFull(Runnable handler) {
         ringFullHandler = handler;
     }
 
     /** Whether a store that left the guest is to be made in memory: its page is, or was until now, watched. */
-    private boolean isMemory(long gpa) {
+    boolean isMemory(long gpa) {
         MemSlot memSlot = vm.slots().current().find(Gfn.of(gpa));
         return memSlot.exists() && !memSlot.isReadOnly();
     }
 
-    private MmioHandler mmioHandler(long gpa, int bytes, int access) {
+    MmioHandler mmioHandler(long gpa, int bytes, int access) {
         MemSlot memSlot = vm.slots().current().find(Gfn.of(gpa));
         return vm.mmio().find(gpa, bytes, access, memSlot.exists() && memSlot.isReadOnly());
     }
@@ -459,6 +517,40 @@ final class VcpuRun {
         return mmu;
     }
 
+    long rootPointer() {
+        return rootPointer;
+    }
+
+    /** Turns the guest's own paging on, or changes its registers. */
+    GuestLinear enablePaging(GuestPaging paging) {
+        checkNotClosed();
+        vm.checkOpen();
+        if (linear == null) {
+            LinearTlb own = shootdown.newLinearTlb(vm.config().hardware().tlb(), slot.name(), seenSequence);
+            linear = new LinearRun(this, vm, walker, new LinearResult(walk), own, shootdown.sequenceAddress());
+        }
+        linear.load(paging);
+        return linear.view;
+    }
+
+    /** Forgets all translations of this vCPU, whatever they are of. */
+    void flushTlbs() {
+        tlb.flushAll();
+        if (linear != null) {
+            linear.tlb.flushAll();
+        }
+    }
+
+    WalkExplanation explain(long gpa, int access) {
+        checkNotClosed();
+        return Explainer.explain(vm, this, gpa, access);
+    }
+
+    /** Whether the next access begins with a flush. For who looks at a vCPU at rest. */
+    boolean hasFlushPending() {
+        return HostWords.readVolatile(shootdown.sequenceAddress()) != seenSequence;
+    }
+
     boolean isClosed() {
         return closed;
     }
@@ -482,6 +574,9 @@ final class VcpuRun {
         closed = true;
         closeLog();
         slot = tombstone;
-        tlb.flushAll();
+        if (entry != null) {
+            entry.moveTo(tombstone);
+        }
+        flushTlbs();
     }
 }

@@ -69,7 +69,7 @@ final class VcpuSet implements Iterable<VcpuRun> {
     }
 
     private void count(VcpuRun run) {
-        closedAccesses.add(run.accesses);
+        closedAccesses.add(run.accesses());
         closedMisses.add(run.tlbMisses);
     }
 
@@ -77,7 +77,7 @@ final class VcpuSet implements Iterable<VcpuRun> {
     long accesses() {
         long sum = closedAccesses.sum();
         for (VcpuRun run : runs) {
-            sum += run.accesses;
+            sum += run.accesses();
         }
         return sum;
     }

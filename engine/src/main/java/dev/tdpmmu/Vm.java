@@ -1,7 +1,6 @@
 package dev.tdpmmu;
 
 import dev.tdpmmu.base.Gfn;
-import dev.tdpmmu.base.GuardedBy;
 import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.SlotFlag;
 import dev.tdpmmu.config.VmConfig;
@@ -16,8 +15,6 @@ import dev.tdpmmu.mmu.TreeCensus;
 import dev.tdpmmu.slot.Backing;
 import dev.tdpmmu.slot.MemSlot;
 import dev.tdpmmu.slot.SlotRegistry;
-import dev.tdpmmu.sync.LockRank;
-import dev.tdpmmu.sync.RankedLock;
 import dev.tdpmmu.sync.RcuDomain;
 import dev.tdpmmu.sync.ReaderSlot;
 import dev.tdpmmu.sync.ReaderSlots;
@@ -64,16 +61,13 @@ public final class Vm implements AutoCloseable {
 
     private final VcpuSet vcpus = new VcpuSet(readers.take("closed vCPUs"));
 
-    private final RankedLock slotsLock = new RankedLock(LockRank.SLOTS);
+    private final SlotsGate slotsGate = new SlotsGate();
 
     /** Replaced under the slots lock, read by any thread. */
     private volatile MmioRanges mmio = MmioRanges.NONE;
 
     /** Set once, before the flush that makes every vCPU look at it. */
     private volatile boolean closing;
-
-    @GuardedBy("slotsLock")
-    private boolean closed;
 
     /**
      * Makes a VM without memory and without vCPUs.
@@ -244,13 +238,10 @@ public final class Vm implements AutoCloseable {
 
     /** Does something that needs the slots to stay as they are, unless the VM is closing. */
     <T> T underSlotsLock(Supplier<T> action) {
-        slotsLock.lock();
-        try {
+        return slotsGate.under(() -> {
             checkOpen();
             return action.get();
-        } finally {
-            slotsLock.unlock();
-        }
+        });
     }
 
     MemSlot changeSlotFlagsLocked(MemSlot slot, Set<SlotFlag> flags) {
@@ -305,14 +296,7 @@ public final class Vm implements AutoCloseable {
     }
 
     void unwatch(WriteWatch watch) {
-        slotsLock.lock();
-        try {
-            if (!closed) {
-                watches.remove(watch);
-            }
-        } finally {
-            slotsLock.unlock();
-        }
+        slotsGate.underUnlessShut(() -> watches.remove(watch));
     }
 
     WriteWatches watches() {
@@ -389,14 +373,11 @@ public final class Vm implements AutoCloseable {
     }
 
     void closeVcpu(VcpuRun run) {
-        slotsLock.lock();
-        try {
-            if (!run.isClosed() && !closed) {
+        slotsGate.underUnlessShut(() -> {
+            if (!run.isClosed()) {
                 vcpus.remove(run, dirty, mmu);
             }
-        } finally {
-            slotsLock.unlock();
-        }
+        });
     }
 
     /**
@@ -417,6 +398,30 @@ public final class Vm implements AutoCloseable {
     public Optional<Translation> translate(long gpa) {
         checkRange(gpa, 1);
         return Translation.find(this, gpa);
+    }
+
+    /**
+     * Explains why an access is allowed or refused, by the tables alone and without any effect. {@link Vcpu#explain}
+     * also looks at what a vCPU has cached.
+     *
+     * @param gpa guest physical address
+     * @param access bits of {@link dev.tdpmmu.base.Access}, at least one
+     * @return every entry on the way, the verdict, and what the MMU would do with the fault
+     */
+    public WalkExplanation explain(long gpa, int access) {
+        return Explainer.explain(this, gpa, access);
+    }
+
+    /**
+     * Returns all that the tables map, as ranges. Takes no lock; guests run on, so two entries may be of different
+     * moments.
+     *
+     * @param options what to do differently
+     * @return value that nothing changes any more
+     * @kvm arch/x86/mm/dump_pagetables.c
+     */
+    public TableDump dump(DumpOption... options) {
+        return Dumper.dump(this, options);
     }
 
     /**
@@ -461,8 +466,11 @@ public final class Vm implements AutoCloseable {
      *
      * @return what was found
      * @throws MmuCorruptionException naming what is broken
+     * @throws dev.tdpmmu.hardware.StaleTranslationException in proof runs, if a vCPU was about to use a translation
+     *     that had been flushed
      */
     public TreeCensus verify() {
+        shootdown.requireCoherent();
         return underSlotsLock(mmu::verify);
     }
 
@@ -560,37 +568,28 @@ public final class Vm implements AutoCloseable {
     @Override
     public void close() {
         try {
-            closeLocked();
+            slotsGate.shut(this::closeLocked);
         } finally {
             changes.takeGone().forEach(notifier::detach);
         }
     }
 
     private void closeLocked() {
-        slotsLock.lock();
-        try {
-            if (closed) {
-                return;
-            }
-            closed = true;
-            // Before the VM counts as closing: a round that is under way ends as it would otherwise.
-            nxRecovery.close();
-            closing = true;
-            shootdown.flushAll();
-            rcu.awaitAllOutside();
-            vcpus.detachAll(mmu);
-            mmu.zapAllForTeardown();
-            // The host may change pages until we stop to listen, which is outside the slots lock: it finds nothing
-            // here. Before the barrier: a notification under way may drop the last reference on a root and retire it.
-            notifier.close();
-            rcu.barrier();
-            reclaimer.close();
-            changes.close();
-            slots.close();
-            mmu.close();
-            pool.close();
-        } finally {
-            slotsLock.unlock();
-        }
+        // Before the VM counts as closing: a round that is under way ends as it would otherwise.
+        nxRecovery.close();
+        closing = true;
+        shootdown.flushAll();
+        rcu.awaitAllOutside();
+        vcpus.detachAll(mmu);
+        mmu.zapAllForTeardown();
+        // The host may change pages until we stop to listen, which is outside the slots lock: it finds nothing
+        // here. Before the barrier: a notification under way may drop the last reference on a root and retire it.
+        notifier.close();
+        rcu.barrier();
+        reclaimer.close();
+        changes.close();
+        slots.close();
+        mmu.close();
+        pool.close();
     }
 }

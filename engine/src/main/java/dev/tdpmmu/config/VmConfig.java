@@ -25,6 +25,7 @@ import java.util.Objects;
  * @param unmapLock how the MMU lock is taken when the host takes frames away, or a range is zapped
  * @param dirtyLog how dirty pages are logged
  * @param nx whether huge leaves may be executed
+ * @param hardware what the emulated processor can do
  * @param name for reports, not empty
  */
 public record VmConfig(
@@ -45,6 +46,7 @@ public record VmConfig(
         OperationLock unmapLock,
         DirtyLogConfig dirtyLog,
         NxConfig nx,
+        HardwareConfig hardware,
         String name) {
     private static final int MIN_ADDRESS_BITS = 36;
     private static final int MAX_ADDRESS_BITS = 52;
@@ -65,6 +67,7 @@ public record VmConfig(
         Objects.requireNonNull(unmapLock, "unmapLock");
         Objects.requireNonNull(dirtyLog, "dirtyLog");
         Objects.requireNonNull(nx, "nx");
+        Objects.requireNonNull(hardware, "hardware");
         Objects.requireNonNull(name, "name");
         if (!pagingMode.isEpt() && accessedDirty == AccessedDirty.OFF) {
             throw new IllegalArgumentException(
@@ -74,6 +77,7 @@ public record VmConfig(
             throw new IllegalArgumentException("a page-modification log needs EPT with A/D bits: pagingMode="
                     + pagingMode + ", accessedDirty=" + accessedDirty);
         }
+        checkHardware(pagingMode, hardware, hugePages, nx);
         checkRange("physicalAddressBits", physicalAddressBits, MIN_ADDRESS_BITS, MAX_ADDRESS_BITS);
         checkRange("memoryCapInBytes", memoryCapInBytes, 1, Long.MAX_VALUE);
         checkRange("maxVcpus", maxVcpus, 1, MAX_VCPUS);
@@ -83,6 +87,29 @@ public record VmConfig(
         }
         if (name.isBlank()) {
             throw new IllegalArgumentException("name is blank: name='" + name + "'");
+        }
+    }
+
+    private static void checkHardware(PagingMode mode, HardwareConfig hardware, PageSize hugePages, NxConfig nx) {
+        if (hugePages.level() > hardware.largestPage().level()) {
+            throw new IllegalArgumentException("the processor does not know leaves of this size: hugePages=" + hugePages
+                    + ", largestPage=" + hardware.largestPage());
+        }
+        if (!mode.isEpt() && (hardware.modeBasedExecute() || hardware.advancedExitInfo())) {
+            throw new IllegalArgumentException(
+                    "mode-based execute control and advanced exit information need EPT: pagingMode=" + mode
+                            + ", modeBasedExecute=" + hardware.modeBasedExecute() + ", advancedExitInfo="
+                            + hardware.advancedExitInfo());
+        }
+        if (mode.isEpt() && (hardware.guestModeExecuteTrap() || !hardware.noExecute())) {
+            throw new IllegalArgumentException(
+                    "the execute trap, and tables without no-execute, need NPT: pagingMode=" + mode
+                            + ", guestModeExecuteTrap=" + hardware.guestModeExecuteTrap() + ", noExecute="
+                            + hardware.noExecute());
+        }
+        if (nx.mitigation() && !hardware.noExecute()) {
+            throw new IllegalArgumentException(
+                    "huge leaves cannot be made non-executable without no-execute: nx.mitigation=true, noExecute=false");
         }
     }
 
@@ -139,6 +166,7 @@ public record VmConfig(
         private boolean nxMitigation;
         private int nxRecoveryRatio = 60;
         private Duration nxRecoveryPeriod = Duration.ZERO;
+        private HardwareConfig hardware = HardwareConfig.DEFAULT;
         private String name = "vm";
 
         private Builder() {}
@@ -398,6 +426,17 @@ public record VmConfig(
         }
 
         /**
+         * Sets what the emulated processor can do. A smaller largest leaf also limits {@link #hugePages}.
+         *
+         * @param value the capabilities
+         * @return this
+         */
+        public Builder hardware(HardwareConfig value) {
+            hardware = value;
+            return this;
+        }
+
+        /**
          * Names the VM in reports.
          *
          * @param value not blank
@@ -431,12 +470,21 @@ public record VmConfig(
                     backgroundReclaim,
                     fastFix,
                     mmioCaching,
-                    hugePages,
+                    largestLeaf(),
                     slotZap,
                     unmapLock,
                     new DirtyLogConfig(dirtyTracking, pml && canLog, dirtyRingEntries, eagerSplit, clearLock),
                     new NxConfig(nxMitigation, nxRecoveryRatio, nxRecoveryPeriod),
+                    hardware,
                     name);
+        }
+
+        private PageSize largestLeaf() {
+            return hardware != null
+                            && hugePages != null
+                            && hardware.largestPage().level() < hugePages.level()
+                    ? hardware.largestPage()
+                    : hugePages;
         }
     }
 }

@@ -1,6 +1,7 @@
 package dev.tdpmmu.hardware;
 
 import dev.tdpmmu.base.Access;
+import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.HotPath;
 import dev.tdpmmu.base.PagingLevel;
@@ -10,7 +11,7 @@ import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.SpteAccess;
 
 /**
- * Walks extended page tables as the Intel manual says, without mode-based execute control.
+ * Walks extended page tables as the Intel manual says.
  *
  * <pre>
  *  bit    table                          leaf
@@ -18,10 +19,13 @@ import dev.tdpmmu.memory.SpteAccess;
  *  6:3    reserved                       6 ignore PAT, 5:3 memory type: 0 1 4 5 6, the others are malformed
  *  7      reserved at levels 4 and 5     set at levels 2 and 3, ignored at level 1
  *  8, 9   A, ignored                     A, D, if the EPT pointer enables them
+ *  10     XU                             XU with mode-based execute control, else ignored
  *  51:12  address; bits from the width of addresses on are reserved, and the lowest 9 or 18 of a huge leaf
  * </pre>
  *
- * <p>Malformed as well: W without R, and X alone unless the processor knows execute-only entries.
+ * <p>Malformed as well: W without R, X without R unless the processor knows execute-only entries, and a leaf larger
+ * than the processor knows. With mode-based execute control XU alone makes an entry present, X means fetches from
+ * supervisor-mode linear addresses, XU those from user-mode ones, and either of them without R is execute-only.
  */
 final class EptWalker extends HardwareWalker {
     private static final long READ = 1L;
@@ -31,16 +35,24 @@ final class EptWalker extends HardwareWalker {
     private static final long TYPE_AND_PAT = 0xfL << 3;
     private static final long ACCESSED = 1L << 8;
     private static final long DIRTY = 1L << 9;
+    private static final long USER_EXECUTE = 1L << 10;
 
     private static final int TYPE_SHIFT = 3;
     private static final int TYPE_MASK = 7;
     private static final int LEAF_LOW_MASK = 63;
 
-    private static final long POINTER_WRITE_BACK = 6;
-    private static final int POINTER_LENGTH_SHIFT = 3;
-    private static final long POINTER_ACCESSED_DIRTY = 1L << 6;
+    /** Moves XU to the place of {@link WalkResult#USER}. */
+    private static final int USER_EXECUTE_SHIFT = 7;
 
     private final boolean executeOnly;
+    private final boolean modeBasedExecute;
+    private final boolean advancedExitInfo;
+
+    /** Any of these: the entry is present. */
+    private final long present;
+
+    /** Any of these: the entry allows fetches of some kind. */
+    private final long execute;
 
     /**
      * What the fast walk wants of a table entry, under {@link #tableMask}: forbids nothing, has A, no reserved bit.
@@ -49,22 +61,29 @@ final class EptWalker extends HardwareWalker {
 
     private final long tableMask;
 
-    /** Bit n is set if a leaf whose bits 5:0 are n is well formed, or not present. */
+    /** Bit n is set if a present leaf whose bits 5:0 are n is well formed; if n allows nothing, XU makes it present. */
     private final long wellFormedLeaves;
 
-    EptWalker(VmConfig config, boolean gigabytePages) {
+    private final EptCapabilities capabilities;
+
+    EptWalker(VmConfig config) {
         super(
-                config.pagingMode().levels(),
-                config.physicalAddressBits(),
-                gigabytePages,
+                config,
                 config.accessedDirty() == AccessedDirty.ON ? ACCESSED : 0,
                 config.accessedDirty() == AccessedDirty.ON ? DIRTY : 0);
         executeOnly = config.executeOnly();
-        tableValue = PERMISSIONS | accessed;
-        tableMask = PERMISSIONS | accessed | TYPE_AND_PAT | LARGE | reservedAddress;
+        modeBasedExecute = config.hardware().modeBasedExecute();
+        advancedExitInfo = config.hardware().advancedExitInfo();
+        capabilities = EptCapabilities.of(config);
+        long userExecute = modeBasedExecute ? USER_EXECUTE : 0;
+        present = PERMISSIONS | userExecute;
+        execute = EXECUTE | userExecute;
+        tableValue = present | accessed;
+        tableMask = present | accessed | TYPE_AND_PAT | LARGE | reservedAddress;
         long wellFormed = 0;
         for (long low = 0; low <= LEAF_LOW_MASK; low++) {
-            if (!isPresent(low) || !isMisconfigured(low, PagingLevel.L4K)) {
+            long leaf = (low & PERMISSIONS) == 0 ? low | userExecute : low;
+            if (!isMisconfigured(leaf, PagingLevel.L4K)) {
                 wellFormed |= 1L << low;
             }
         }
@@ -75,83 +94,101 @@ final class EptWalker extends HardwareWalker {
     @HotPath
     @Override
     public int walk(Tlb tlb, long rootPointer, long gpa, int access, WalkResult result) {
+        int request = modeBasedExecute || access > Access.ALL ? requestOf(access) : access;
         int outcome;
         long table = tlb.leafTable(gpa);
         if (table != Tlb.MISS) {
-            outcome = walkLeafTable(tlb, table, gpa, access, result);
+            outcome = walkLeafTable(tlb, table, gpa, request, result);
         } else {
             table = tlb.middleTable(gpa);
-            if (table != Tlb.MISS) {
-                outcome = walkMiddleTable(tlb, table, gpa, access, result);
-            } else {
-                outcome = levels == PagingLevel.L512G
-                        ? walkFourLevels(tlb, rootPointer & ADDRESS, gpa, access, result)
-                        : walkFiveLevels(tlb, rootPointer & ADDRESS, gpa, access, result);
-            }
+            outcome = table != Tlb.MISS
+                    ? walkMiddleTable(tlb, table, gpa, request, result)
+                    : walkFromAbove(tlb, rootPointer & ADDRESS, gpa, request, result);
         }
-        return outcome == UNUSUAL ? walkSlow(tlb, rootPointer, gpa, access, result) : outcome;
+        return outcome == UNUSUAL ? walkSlow(tlb, rootPointer, gpa, request, result) : outcome;
+    }
+
+    /** Nothing near the leaves is remembered. */
+    @HotPath
+    private int walkFromAbove(Tlb tlb, long root, long gpa, int request, WalkResult result) {
+        long table = tlb.upperTable(gpa);
+        if (table != Tlb.MISS) {
+            return walkUpperTable(tlb, table, gpa, request, result);
+        }
+        if (levels == PagingLevel.L512G) {
+            return walkTopTable(tlb, root | ALL_PERMISSIONS, gpa, request, result);
+        }
+        table = tlb.topTable(gpa);
+        return table != Tlb.MISS
+                ? walkTopTable(tlb, table, gpa, request, result)
+                : walkFiveLevels(tlb, root, gpa, request, result);
     }
 
     @HotPath
-    private int walkFiveLevels(Tlb tlb, long root, long gpa, int access, WalkResult result) {
+    private int walkFiveLevels(Tlb tlb, long root, long gpa, int request, WalkResult result) {
         long spte = SpteAccess.readAcquire(root, Gfn.of(gpa), PagingLevel.L256T);
         if ((spte & tableMask) != tableValue) {
             return UNUSUAL;
         }
-        return walkFourLevels(tlb, spte & ADDRESS, gpa, access, result);
+        // It has A already, so it may be remembered before the walk has succeeded; below likewise.
+        tlb.insertUpper(gpa, PagingLevel.L512G, spte & ADDRESS, ALL_PERMISSIONS);
+        return walkTopTable(tlb, spte & ADDRESS | ALL_PERMISSIONS, gpa, request, result);
     }
 
     @HotPath
-    private int walkFourLevels(Tlb tlb, long root, long gpa, int access, WalkResult result) {
-        long gfn = Gfn.of(gpa);
-        long spte = SpteAccess.readAcquire(root, gfn, PagingLevel.L512G);
+    private int walkTopTable(Tlb tlb, long table, long gpa, int request, WalkResult result) {
+        long spte = SpteAccess.readAcquire(table & ADDRESS, Gfn.of(gpa), PagingLevel.L512G);
         if ((spte & tableMask) != tableValue) {
             return UNUSUAL;
         }
-        long spteAddress = SpteAccess.addressOf(spte & ADDRESS, gfn, PagingLevel.L1G);
-        spte = SpteAccess.readAcquire(spte & ADDRESS, gfn, PagingLevel.L1G);
-        if ((spte & tableMask) != tableValue) {
-            return (spte & LARGE) != 0 && gigabytePages
-                    ? takeLeaf(tlb, gpa, access, result, spteAddress, spte, PERMISSIONS, PagingLevel.L1G)
-                    : UNUSUAL;
-        }
-        // It has A already, so it may be remembered before the walk has succeeded.
-        tlb.insertUpper(gpa, PagingLevel.L2M, spte & ADDRESS, Access.ALL);
-        return walkMiddleTable(tlb, spte & ADDRESS | PERMISSIONS, gpa, access, result);
+        tlb.insertUpper(gpa, PagingLevel.L1G, spte & ADDRESS, (int) table & ALL_PERMISSIONS);
+        return walkUpperTable(tlb, spte & ADDRESS | table & ALL_PERMISSIONS, gpa, request, result);
     }
 
     @HotPath
-    private int walkMiddleTable(Tlb tlb, long table, long gpa, int access, WalkResult result) {
+    private int walkUpperTable(Tlb tlb, long table, long gpa, int request, WalkResult result) {
+        long spteAddress = SpteAccess.addressOf(table & ADDRESS, Gfn.of(gpa), PagingLevel.L1G);
+        long spte = SpteAccess.readAcquire(table & ADDRESS, Gfn.of(gpa), PagingLevel.L1G);
+        if ((spte & tableMask) != tableValue) {
+            return (spte & LARGE) != 0 && largestLeaf >= PagingLevel.L1G
+                    ? takeLeaf(tlb, gpa, request, result, spteAddress, spte, table, PagingLevel.L1G)
+                    : UNUSUAL;
+        }
+        tlb.insertUpper(gpa, PagingLevel.L2M, spte & ADDRESS, (int) table & ALL_PERMISSIONS);
+        return walkMiddleTable(tlb, spte & ADDRESS | table & ALL_PERMISSIONS, gpa, request, result);
+    }
+
+    @HotPath
+    private int walkMiddleTable(Tlb tlb, long table, long gpa, int request, WalkResult result) {
         long spteAddress = SpteAccess.addressOf(table & ADDRESS, Gfn.of(gpa), PagingLevel.L2M);
         long spte = SpteAccess.readAcquire(table & ADDRESS, Gfn.of(gpa), PagingLevel.L2M);
         if ((spte & tableMask) != tableValue) {
-            return (spte & LARGE) != 0
-                    ? takeLeaf(tlb, gpa, access, result, spteAddress, spte, table, PagingLevel.L2M)
+            return (spte & LARGE) != 0 && largestLeaf >= PagingLevel.L2M
+                    ? takeLeaf(tlb, gpa, request, result, spteAddress, spte, table, PagingLevel.L2M)
                     : UNUSUAL;
         }
-        tlb.insertUpper(gpa, PagingLevel.L4K, spte & ADDRESS, (int) table & Access.ALL);
-        return walkLeafTable(tlb, spte & ADDRESS | table & PERMISSIONS, gpa, access, result);
+        tlb.insertUpper(gpa, PagingLevel.L4K, spte & ADDRESS, (int) table & ALL_PERMISSIONS);
+        return walkLeafTable(tlb, spte & ADDRESS | table & ALL_PERMISSIONS, gpa, request, result);
     }
 
     @HotPath
-    private int walkLeafTable(Tlb tlb, long table, long gpa, int access, WalkResult result) {
+    private int walkLeafTable(Tlb tlb, long table, long gpa, int request, WalkResult result) {
         long spteAddress = SpteAccess.addressOf(table & ADDRESS, Gfn.of(gpa), PagingLevel.L4K);
         long spte = SpteAccess.readAcquire(table & ADDRESS, Gfn.of(gpa), PagingLevel.L4K);
-        return takeLeaf(tlb, gpa, access, result, spteAddress, spte, table, PagingLevel.L4K);
+        return takeLeaf(tlb, gpa, request, result, spteAddress, spte, table, PagingLevel.L4K);
     }
 
     /** The low bits of {@code above} are what the entries above the leaf allow. */
     @HotPath
     private int takeLeaf(
-            Tlb tlb, long gpa, int access, WalkResult result, long spteAddress, long leaf, long above, int level) {
-        // R, W and X stand in the order of Access, so no translation is needed.
-        int permissions = (int) (leaf & above) & Access.ALL;
-        if ((access & ~permissions) != 0
+            Tlb tlb, long gpa, int request, WalkResult result, long spteAddress, long leaf, long above, int level) {
+        int permissions = permissionsOf(leaf) & (int) above;
+        if ((request & ALL_PERMISSIONS & ~permissions) != 0
                 || (leaf & (reservedAddress | lowAddressBits(level))) != 0
                 || (wellFormedLeaves >>> (leaf & LEAF_LOW_MASK) & 1) == 0) {
-            return refuse(tlb, gpa, access, result, leaf, permissions, level);
+            return refuse(tlb, gpa, request, result, leaf, permissions, level);
         }
-        long used = leaf | accessed | ((access & Access.WRITE) != 0 ? dirty : 0);
+        long used = leaf | accessed | ((request & Access.WRITE) != 0 ? dirty : 0);
         if (used != leaf) {
             if (result.logsStores()) {
                 int outcome = markAndLog(result, gpa, spteAddress, leaf, used);
@@ -163,7 +200,8 @@ final class EptWalker extends HardwareWalker {
             }
         }
         boolean cacheable = (permissions & Access.WRITE) != 0 && (used & dirty) == dirty;
-        result.found(frameOf(leaf, gpa, level), level, permissions, cacheable);
+        result.entryPermissions = permissions;
+        result.found(frameOf(leaf, gpa, level), level, permissionsForEveryone(permissions), cacheable);
         return OK;
     }
 
@@ -182,12 +220,44 @@ final class EptWalker extends HardwareWalker {
         return OK;
     }
 
+    @HotPath
+    @Override
+    int requestOf(int access) {
+        if (Debug.CHECK) {
+            checkAccess(access);
+        }
+        int request = access;
+        if (modeBasedExecute && (access & (Access.EXECUTE | WalkAccess.SUPERVISOR_PAGE)) == Access.EXECUTE) {
+            request ^= Access.EXECUTE | WalkResult.USER;
+        }
+        if ((access & WalkAccess.GUEST_TABLE) != 0 && accessed != 0) {
+            request |= Access.READ | Access.WRITE;
+        }
+        return request;
+    }
+
+    /** USER stands above EXECUTE, and fetches are for everyone where both are given. */
+    @HotPath
+    @Override
+    int permissionsForEveryone(int permissions) {
+        if (!modeBasedExecute) {
+            return permissions;
+        }
+        return permissions & (Access.READ | Access.WRITE) | permissions & permissions >>> 1 & Access.EXECUTE;
+    }
+
     @Override
     public long makeRootPointer(long rootHpa) {
-        return rootHpa
-                | POINTER_WRITE_BACK
-                | (levels - 1L) << POINTER_LENGTH_SHIFT
-                | (accessed != 0 ? POINTER_ACCESSED_DIRTY : 0);
+        return EptPointer.make(rootHpa, levels, accessed != 0);
+    }
+
+    @Override
+    void checkRootPointer(long rootPointer) {
+        EptPointer.check(rootPointer, capabilities, physicalAddressBits);
+        if (EptPointer.levels(rootPointer) != levels || EptPointer.accessedDirty(rootPointer) != (accessed != 0)) {
+            throw new IllegalArgumentException("EPT pointer is another VM's: pointer=0x" + Long.toHexString(rootPointer)
+                    + ", levels=" + levels + ", accessedDirty=" + (accessed != 0));
+        }
     }
 
     @Override
@@ -197,7 +267,7 @@ final class EptWalker extends HardwareWalker {
 
     @Override
     boolean isPresent(long spte) {
-        return (spte & PERMISSIONS) != 0;
+        return (spte & present) != 0;
     }
 
     @Override
@@ -205,7 +275,7 @@ final class EptWalker extends HardwareWalker {
         if ((spte & (READ | WRITE)) == WRITE) {
             return true;
         }
-        if ((spte & PERMISSIONS) == EXECUTE && !executeOnly) {
+        if ((spte & READ) == 0 && (spte & execute) != 0 && !executeOnly) {
             return true;
         }
         if ((spte & reservedAddress) != 0) {
@@ -214,7 +284,7 @@ final class EptWalker extends HardwareWalker {
         if (!isLeaf(spte, level)) {
             return (spte & (level > PagingLevel.MAX_HUGE ? TYPE_AND_PAT | LARGE : TYPE_AND_PAT)) != 0;
         }
-        if (level == PagingLevel.L1G && !gigabytePages) {
+        if (level > largestLeaf) {
             return true;
         }
         return (spte & lowAddressBits(level)) != 0 || isBadMemoryType((int) (spte >>> TYPE_SHIFT) & TYPE_MASK);
@@ -227,18 +297,22 @@ final class EptWalker extends HardwareWalker {
         };
     }
 
+    @HotPath
     @Override
     int permissionsOf(long spte) {
-        return (int) spte & Access.ALL;
+        // R, W and X stand in the order of Access, so no translation is needed.
+        int permissions = (int) spte & Access.ALL;
+        return modeBasedExecute ? permissions | (int) (spte >>> USER_EXECUTE_SHIFT) & WalkResult.USER : permissions;
     }
 
     @Override
-    long violationExit(int access, int permissions, boolean present) {
-        return ExitQualification.of(access, permissions);
+    long violationExit(int request, int permissions, boolean present) {
+        return ExitQualification.of(request, permissions)
+                | (advancedExitInfo ? ExitQualification.guestPage(request) : 0);
     }
 
     @Override
-    long misconfigurationExit(int access) {
+    long misconfigurationExit(int request) {
         return 0;
     }
 }

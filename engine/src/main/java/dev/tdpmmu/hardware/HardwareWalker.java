@@ -17,8 +17,8 @@ import dev.tdpmmu.memory.SpteAccess;
  * <p>What a processor may do and this one does:
  *
  * <ul>
- *   <li>It starts at a table that the {@link Tlb} remembers, without looking at the entries above. A table that was
- *       unlinked without a flush is therefore really used.
+ *   <li>It starts at the lowest table that the {@link Tlb} remembers, without looking at the entries above. A table
+ *       that was unlinked without a flush is therefore really used.
  *   <li>It sets A in every entry used and D in the leaf of a store, from the top down, and only when the whole
  *       walk has succeeded: a walk that fails changes nothing.
  *   <li>With a log attached to the {@link WalkResult}, it stores the 4 KiB address of the access in the log each time
@@ -29,6 +29,8 @@ import dev.tdpmmu.memory.SpteAccess;
  *       repeated, sees what software has added without a flush. A misconfiguration and a full log remove nothing.
  *   <li>A misconfigured entry is reported at the level where it is, before permissions are looked at; an entry
  *       that is not present ends the walk before lower levels are looked at.
+ *   <li>An access to a guest page table ({@link WalkAccess#GUEST_TABLE}) counts as a store if the hardware would set
+ *       flags in that table: always with nested paging, with EPT if it maintains A and D.
  * </ul>
  */
 public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
@@ -58,9 +60,18 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
     /** Bit 7, in a leaf of level 2 or 3. */
     static final long LARGE = 1L << 7;
 
+    /** Permissions of a path of entries that forbid nothing. */
+    static final int ALL_PERMISSIONS = Access.ALL | WalkResult.USER;
+
+    /** In a request: the access is refused where {@link WalkResult#USER} is given. */
+    static final int REFUSES_USER = WalkAccess.PRIVILEGED << 1;
+
     final int levels;
+    final int physicalAddressBits;
     final long reservedAddress;
-    final boolean gigabytePages;
+
+    /** Level of the largest leaf that the processor knows. */
+    final int largestLeaf;
 
     /** A, or 0 if the hardware does not maintain it. */
     final long accessed;
@@ -75,24 +86,29 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
     // serves hand-made tables, missing tables, and lost exchanges. What is right is said once, in the small
     // predicates below that the families fill in; the masks of the fast walks are computed from them or tested
     // against them.
+    //
+    // What an access needs is found out once, before the walk (requestOf): its low four bits then say which permissions
+    // all entries must give, its other bits are those of WalkAccess and only tell a failed walk what to report. A plain
+    // access is its own request, unless the family says otherwise.
 
-    HardwareWalker(int levels, int physicalAddressBits, boolean gigabytePages, long accessed, long dirty) {
-        this.levels = levels;
+    HardwareWalker(VmConfig config, long accessed, long dirty) {
+        this.levels = config.pagingMode().levels();
+        this.physicalAddressBits = config.physicalAddressBits();
         this.reservedAddress = ADDRESS & -(1L << physicalAddressBits);
-        this.gigabytePages = gigabytePages;
+        this.largestLeaf = config.hardware().largestPage().level();
         this.accessed = accessed;
         this.dirty = dirty;
         this.addressLimit = Math.min(1L << physicalAddressBits, PagingLevel.bytes(levels) << PagingLevel.INDEX_BITS);
     }
 
     /**
-     * Returns the walker of a VM. It supports leaves of 1 GiB.
+     * Returns the walker of a VM's processor.
      *
      * @param config of the VM
      * @return the walker
      */
     public static HardwareWalker of(VmConfig config) {
-        return config.pagingMode().isEpt() ? new EptWalker(config, true) : new NptWalker(config, true);
+        return config.pagingMode().isEpt() ? new EptWalker(config) : new NptWalker(config);
     }
 
     /**
@@ -101,7 +117,7 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
      * @param tlb of the vCPU that runs on this thread
      * @param rootPointer from {@link #makeRootPointer}
      * @param gpa guest physical address in bytes, below the width of addresses and of the tables
-     * @param access bits of {@link Access}, at least one
+     * @param access bits of {@link Access}, at least one, and of {@link WalkAccess}
      * @param result gets what was found, or why nothing was; says whether pages that become dirty are logged
      * @return {@link #OK}, {@link #VIOLATION}, {@link #MISCONFIGURATION} or {@link #LOG_FULL}
      * @locking none; inside an epoch, because tables may be unlinked meanwhile
@@ -120,6 +136,31 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
      */
     public abstract long makeRootPointer(long rootHpa);
 
+    /**
+     * Tells whether an access may go through entries whose permissions an earlier walk has found. Whoever keeps {@link
+     * WalkResult#entryPermissions} asks this instead of walking again; A and D are not looked at.
+     *
+     * @param entryPermissions of a walk of this VM's processor
+     * @param access bits of {@link Access} and of {@link WalkAccess}, as for {@link #walk}
+     * @return whether the entries allow all of it
+     */
+    @HotPath
+    public final boolean allows(int entryPermissions, int access) {
+        return isAllowed(requestOf(access), entryPermissions);
+    }
+
+    @HotPath
+    static boolean isAllowed(int request, int permissions) {
+        return (request & ALL_PERMISSIONS & ~permissions) == 0
+                && ((request & REFUSES_USER) == 0 || (permissions & WalkResult.USER) == 0);
+    }
+
+    /** Turns an access into a request: the permissions that it needs, and bits of {@link WalkAccess} for the report. */
+    abstract int requestOf(int access);
+
+    /** What of the permissions every access may use, whoever makes it: bits of {@link Access}. */
+    abstract int permissionsForEveryone(int permissions);
+
     /** Whether the family has a page-modification log. */
     abstract boolean obeysLog();
 
@@ -128,12 +169,15 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
     /** Whether a present entry of a level has a bit that must not be set, or a combination that must not be. */
     abstract boolean isMisconfigured(long spte, int level);
 
-    /** Bits of {@link Access} that a present entry allows. */
+    /** Bits of {@link Access} that a present entry allows, and {@link WalkResult#USER}. */
     abstract int permissionsOf(long spte);
 
-    abstract long violationExit(int access, int permissions, boolean present);
+    abstract long violationExit(int request, int permissions, boolean present);
 
-    abstract long misconfigurationExit(int access);
+    abstract long misconfigurationExit(int request);
+
+    /** Throws if hardware would not take the root pointer. */
+    abstract void checkRootPointer(long rootPointer);
 
     final boolean isLeaf(long spte, int level) {
         return level == PagingLevel.L4K || level <= PagingLevel.MAX_HUGE && (spte & LARGE) != 0;
@@ -144,98 +188,129 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
         return (PagingLevel.bytes(level) - 1) & ADDRESS;
     }
 
-    /** Reports a leaf that cannot serve the access. Cold. */
-    final int refuse(Tlb tlb, long gpa, int access, WalkResult result, long spte, int permissions, int level) {
+    /**
+     * Translates one access that the TLB has not served: by {@link #walk}, unless the TLB is unhelpful and has a
+     * translation that forbids the access. That one makes a violation then, as if it still stood in the tables, and is
+     * forgotten as after every violation, so that the access walks when it is repeated. One that only lacks D forbids
+     * nothing: D is set by a walk.
+     *
+     * @param tlb of the vCPU that runs on this thread
+     * @param rootPointer from {@link #makeRootPointer}
+     * @param gpa guest physical address in bytes, below the width of addresses and of the tables
+     * @param access as in {@link #walk}
+     * @param result gets what was found, or why nothing was
+     * @return as {@link #walk}
+     * @locking none; inside an epoch, because tables may be unlinked meanwhile
+     */
+    @RequiresEpoch
+    @HotPath
+    public final int walkOrRefuse(Tlb tlb, long rootPointer, long gpa, int access, WalkResult result) {
+        if (tlb.isUnhelpful() && isRefused(tlb, gpa, access, result)) {
+            return VIOLATION;
+        }
+        return walk(tlb, rootPointer, gpa, access, result);
+    }
+
+    private boolean isRefused(Tlb tlb, long gpa, int access, WalkResult result) {
+        int level = tlb.levelCached(gpa, access);
+        if (level == 0 || allows(tlb.allowed(gpa, level), access)) {
+            return false;
+        }
+        result.failed(violationExit(requestOf(access), tlb.allowed(gpa, level), true), level, false);
+        tlb.forget(gpa);
+        return true;
+    }
+
+    /** Reports an entry that cannot serve the access. Cold. */
+    final int refuse(Tlb tlb, long gpa, int request, WalkResult result, long spte, int permissions, int level) {
         if (isPresent(spte) && isMisconfigured(spte, level)) {
-            result.failed(misconfigurationExit(access), level, true);
+            result.failed(misconfigurationExit(request), level, true);
             return MISCONFIGURATION;
         }
-        boolean present = isPresent(spte);
-        result.failed(violationExit(access, present ? permissions : 0, present), level, false);
+        // What is not present has no permission either.
+        result.failed(violationExit(request, permissions, isPresent(spte)), level, false);
         tlb.forget(gpa);
         return VIOLATION;
     }
 
     /** Does the whole walk, whatever the entries are. Out of line: rare. */
-    final int walkSlow(Tlb tlb, long rootPointer, long gpa, int access, WalkResult result) {
+    final int walkSlow(Tlb tlb, long rootPointer, long gpa, int request, WalkResult result) {
         if (Debug.CHECK) {
-            checkArguments(rootPointer, gpa, access);
+            checkArguments(rootPointer, gpa, request);
         }
         int outcome;
         do {
-            outcome = walkOnce(tlb, rootPointer, gpa, access, result);
+            outcome = walkOnce(tlb, rootPointer, gpa, request, result);
             // An exchange was lost: the MMU, or another vCPU's walk, has changed an entry that this walk has judged.
             // What it found may no longer be true, so it starts again; somebody else made progress.
         } while (outcome == UNUSUAL);
         return outcome;
     }
 
-    private int walkOnce(Tlb tlb, long rootPointer, long gpa, int access, WalkResult result) {
-        long start = tlb.leafTable(gpa);
+    private int walkOnce(Tlb tlb, long rootPointer, long gpa, int request, WalkResult result) {
         int top = PagingLevel.L4K;
-        if (start == Tlb.MISS) {
-            start = tlb.middleTable(gpa);
-            top = PagingLevel.L2M;
-        }
-        if (start == Tlb.MISS) {
-            start = rootPointer & ADDRESS | Access.ALL;
-            top = levels;
+        long start = tlb.leafTable(gpa);
+        while (start == Tlb.MISS) {
+            top++;
+            start = top == levels ? rootPointer & ADDRESS | ALL_PERMISSIONS : rememberedTable(tlb, gpa, top);
         }
 
         int level = top;
         long table = start & ADDRESS;
-        int permissions = (int) start & Access.ALL;
-        int middlePermissions = 0;
+        int permissions = (int) start & ALL_PERMISSIONS;
         while (true) {
             long spteAddress = SpteAccess.addressOf(table, Gfn.of(gpa), level);
             long spte = SpteAccess.readAcquire(spteAddress);
             result.addresses[level] = spteAddress;
             result.entries[level] = spte;
             if (!isPresent(spte) || isMisconfigured(spte, level)) {
-                return refuse(tlb, gpa, access, result, spte, 0, level);
+                return refuse(tlb, gpa, request, result, spte, 0, level);
             }
             permissions &= permissionsOf(spte);
             if (isLeaf(spte, level)) {
                 break;
             }
             table = spte & ADDRESS;
-            if (level == PagingLevel.L1G) {
-                middlePermissions = permissions;
-            }
             level--;
         }
-        if ((access & ~permissions) != 0) {
-            return refuse(tlb, gpa, access, result, result.entries[level], permissions, level);
+        if (!isAllowed(request, permissions)) {
+            return refuse(tlb, gpa, request, result, result.entries[level], permissions, level);
         }
-        if (obeysLog() && result.isLogFull() && needsFlag(result, top, level, access)) {
+        if (obeysLog() && result.isLogFull() && needsFlag(result, top, level, request)) {
             return LOG_FULL;
         }
-        if (!markUsed(result, gpa, top, level, access)) {
+        if (!markUsed(result, gpa, top, level, request)) {
             return UNUSUAL;
         }
-        cacheTables(tlb, gpa, result, top, level, middlePermissions);
+        cacheTables(tlb, gpa, result, top, level, (int) start & ALL_PERMISSIONS);
         long leaf = result.entries[level];
-        result.found(
-                frameOf(leaf, gpa, level),
-                level,
-                permissions,
-                (permissions & Access.WRITE) != 0 && (leaf & dirty) == dirty);
+        boolean cacheable = (permissions & Access.WRITE) != 0 && (leaf & dirty) == dirty;
+        result.entryPermissions = permissions;
+        result.found(frameOf(leaf, gpa, level), level, permissionsForEveryone(permissions), cacheable);
         return OK;
     }
 
-    private boolean needsFlag(WalkResult result, int top, int leafLevel, int access) {
+    private static long rememberedTable(Tlb tlb, long gpa, int level) {
+        return switch (level) {
+            case PagingLevel.L2M -> tlb.middleTable(gpa);
+            case PagingLevel.L1G -> tlb.upperTable(gpa);
+            default -> tlb.topTable(gpa);
+        };
+    }
+
+    private boolean needsFlag(WalkResult result, int top, int leafLevel, int request) {
         for (int level = top; level >= leafLevel; level--) {
-            if ((flagsAt(level, leafLevel, access) & ~result.entries[level]) != 0) {
+            if ((flagsAt(level, leafLevel, request) & ~result.entries[level]) != 0) {
                 return true;
             }
         }
         return false;
     }
 
-    private boolean markUsed(WalkResult result, long gpa, int top, int leafLevel, int access) {
+    private boolean markUsed(WalkResult result, long gpa, int top, int leafLevel, int request) {
         for (int level = top; level >= leafLevel; level--) {
             long spte = result.entries[level];
-            long missing = flagsAt(level, leafLevel, access) & ~spte;
+            long missing = flagsAt(level, leafLevel, request) & ~spte;
             if (missing == 0) {
                 continue;
             }
@@ -252,21 +327,17 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
     }
 
     /** What an entry must have set before the access is done. */
-    private long flagsAt(int level, int leafLevel, int access) {
-        return level == leafLevel && (access & Access.WRITE) != 0 ? accessed | dirty : accessed;
+    private long flagsAt(int level, int leafLevel, int request) {
+        return level == leafLevel && (request & Access.WRITE) != 0 ? accessed | dirty : accessed;
     }
 
-    /** Remembers tables whose entries have A by now; a leaf above level 1 has none of level 1. */
-    private void cacheTables(Tlb tlb, long gpa, WalkResult result, int top, int leafLevel, int middlePermissions) {
-        int permissions = middlePermissions;
-        if (top > PagingLevel.L2M && leafLevel < PagingLevel.L1G) {
-            tlb.insertUpper(gpa, PagingLevel.L2M, result.entries[PagingLevel.L1G] & ADDRESS, permissions);
-        } else if (top == PagingLevel.L2M) {
-            permissions = (int) tlb.middleTable(gpa) & Access.ALL;
-        }
-        if (top > PagingLevel.L4K && leafLevel == PagingLevel.L4K) {
-            long spte = result.entries[PagingLevel.L2M];
-            tlb.insertUpper(gpa, PagingLevel.L4K, spte & ADDRESS, permissions & permissionsOf(spte));
+    /** Remembers all tables below the one where the walk began. Their entries have A by now. */
+    private void cacheTables(Tlb tlb, long gpa, WalkResult result, int top, int leafLevel, int permissionsAtTop) {
+        int permissions = permissionsAtTop;
+        for (int level = top; level > leafLevel; level--) {
+            long spte = result.entries[level];
+            permissions &= permissionsOf(spte);
+            tlb.insertUpper(gpa, level - 1, spte & ADDRESS, permissions);
         }
     }
 
@@ -276,15 +347,19 @@ public abstract sealed class HardwareWalker permits EptWalker, NptWalker {
         return (leaf & ~offsetMask | gpa & offsetMask) & ADDRESS;
     }
 
-    private void checkArguments(long rootPointer, long gpa, int access) {
-        if (gpa < 0 || gpa >= addressLimit || access == 0 || (access & ~Access.ALL) != 0) {
+    /** The caller's mistakes that a plain access cannot make. */
+    static void checkAccess(int access) {
+        boolean fetchesTable = (access & WalkAccess.GUEST_TABLE) != 0 && (access & Access.EXECUTE) != 0;
+        if ((access & Access.ALL) == 0 || (access & ~(Access.ALL | WalkAccess.ALL)) != 0 || fetchesTable) {
+            throw new IllegalArgumentException("walk of an impossible access: access=0x" + Integer.toHexString(access));
+        }
+    }
+
+    private void checkArguments(long rootPointer, long gpa, int request) {
+        if (gpa < 0 || gpa >= addressLimit || (request & ALL_PERMISSIONS) == 0) {
             throw new IllegalArgumentException("walk of an impossible access: gpa=0x" + Long.toHexString(gpa)
-                    + ", limit=0x" + Long.toHexString(addressLimit) + ", access=" + access);
+                    + ", limit=0x" + Long.toHexString(addressLimit) + ", access=0x" + Integer.toHexString(request));
         }
-        if (rootPointer != makeRootPointer(rootPointer & ADDRESS)) {
-            throw new IllegalArgumentException(
-                    "root pointer is malformed: rootPointer=0x" + Long.toHexString(rootPointer) + ", expected=0x"
-                            + Long.toHexString(makeRootPointer(rootPointer & ADDRESS)));
-        }
+        checkRootPointer(rootPointer);
     }
 }

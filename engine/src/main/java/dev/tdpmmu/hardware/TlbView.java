@@ -14,14 +14,17 @@ public final class TlbView {
     /** Host physical address of the first frame, or of the table page. */
     public long hpa;
 
-    /** Bits of {@link Access} that are cached; a store is missing until the leaf has D. */
+    /**
+     * Bits of {@link Access} that are cached, for a table also {@link WalkResult#USER}; a store is missing until the
+     * leaf has D.
+     */
     public int permissions;
 
     /** Whether the entry names a table page, not a page of the guest. */
     public boolean table;
 
     /**
-     * Level of the table page, 1 or 2; for a page of the guest the level of what is cached: 1 also for a piece of
+     * Level of the table page, 1 to 4; for a page of the guest the level of what is cached: 1 also for a piece of
      * a huge page.
      */
     public int level;
@@ -38,8 +41,18 @@ public final class TlbView {
         level = coveringLevel;
     }
 
-    void showTable(long firstGfn, int tableLevel, long tableHpa, int allowedAbove) {
-        show(firstGfn, tableLevel + 1, tableHpa, allowedAbove);
+    /** Shows a page by its tag and the word behind it. */
+    void showPage(long tag, int pageLevel, long page) {
+        show(
+                tag << PagingLevel.gfnShift(pageLevel),
+                pageLevel,
+                page & HardwareWalker.ADDRESS,
+                (int) page & Tlb.PERMISSIONS);
+    }
+
+    /** Shows a table by its tag and the word behind it. */
+    void showTable(long tag, int tableLevel, long word) {
+        showPage(tag, tableLevel + 1, word);
         table = true;
         level = tableLevel;
     }

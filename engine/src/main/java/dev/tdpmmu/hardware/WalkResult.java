@@ -9,18 +9,31 @@ import java.util.Objects;
  * What a walk found, and where it logs the pages that it makes dirty. One object serves all walks of a vCPU; it
  * belongs to one thread.
  *
- * <p>After {@link HardwareWalker#OK} the first four fields are valid, after a failure the others, after {@link
+ * <p>After {@link HardwareWalker#OK} the first five fields are valid, after a failure the others, after {@link
  * HardwareWalker#LOG_FULL} none. The rest keeps values of earlier walks.
  */
 public final class WalkResult {
+    /**
+     * The bit of {@link #entryPermissions} beside those of {@link Access}. EPT, only with mode-based execute control:
+     * fetches from user-mode linear addresses are allowed; {@link Access#EXECUTE} then speaks of supervisor-mode ones.
+     * NPT: every entry has US; always given without the guest-mode execute trap.
+     */
+    public static final int USER = 1 << 3;
+
     /** Host physical address of the 4 KiB frame that holds the guest physical address, also inside a huge page. */
     public long frame;
 
     /** Level of the leaf, 1 to 3. */
     public int level;
 
-    /** Bits of {@link Access} that all entries of the walk allow. */
+    /**
+     * Bits of {@link Access} that all entries of the walk allow to every access, whoever makes it, so that a cache may
+     * serve them without knowing more: {@link Access#EXECUTE} only if fetches of both kinds are allowed.
+     */
     public int permissions;
+
+    /** All that the entries of the walk allow, for {@link HardwareWalker#allows}: {@link Access} and {@link #USER}. */
+    public int entryPermissions;
 
     /** Whether later stores may go through the TLB: they are allowed, and the leaf's D is set or does not exist. */
     public boolean writableCached;

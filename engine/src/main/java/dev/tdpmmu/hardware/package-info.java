@@ -8,6 +8,9 @@
  * bits, by exchanges that it repeats from the start when they are lost; its caller is inside an epoch. A
  * {@link dev.tdpmmu.hardware.Tlb} and a {@link dev.tdpmmu.hardware.WalkResult} belong to one thread. A {@link
  * dev.tdpmmu.hardware.PmlBuffer} is filled by that thread without a lock and emptied by any under the log's own lock,
- * the innermost of all. First class to read: {@link dev.tdpmmu.hardware.HardwareWalker}.
+ * the innermost of all. In proof runs a {@link dev.tdpmmu.hardware.CoherenceOracle}, which all threads share, judges
+ * each use of a cached entry by the flushes that have completed. The tables of a guest with paging of its own are in
+ * guest memory: {@link dev.tdpmmu.hardware.GuestPageWalker} walks them through the others. First class to read: {@link
+ * dev.tdpmmu.hardware.HardwareWalker}.
  */
 package dev.tdpmmu.hardware;

@@ -37,6 +37,8 @@ public final class TdpMmu {
     private final PossibleNxPages nxPages = new PossibleNxPages();
     private final NxPolicy nx;
     private final TdpWalk walk;
+    private final TableScanner scanner;
+    private final FaultForecaster forecaster;
 
     /**
      * Makes the MMU of a VM.
@@ -92,6 +94,8 @@ public final class TdpMmu {
                 tracks);
         this.ranges = new RangeOperations(readers, pool, lock, roots, tracker, rcu, remoteTlb, parts);
         this.walk = new TdpWalk(format);
+        this.scanner = new TableScanner(format, readers, roots, endGfn);
+        this.forecaster = new FaultForecaster(config, format, tracker, tracks, nx);
     }
 
     /**
@@ -279,6 +283,24 @@ public final class TdpMmu {
      */
     public TdpWalk walk() {
         return walk;
+    }
+
+    /**
+     * Returns the reader of all tables.
+     *
+     * @return scanner
+     */
+    public TableScanner scanner() {
+        return scanner;
+    }
+
+    /**
+     * Returns who says what a fault would end in.
+     *
+     * @return forecaster
+     */
+    public FaultForecaster forecaster() {
+        return forecaster;
     }
 
     /**

@@ -11,11 +11,12 @@ import dev.tdpmmu.config.VmConfig;
  *  leaf or table
  *   63 62 59  58  57  56 55  54 53 52 51          12 11 10  9  8  7  6 5  3  2  1  0
  *  +--+-----+---+---+---+--+---+-----+--------------+--+--+--+--+--+--+----+--+--+--+
- *  |  |     |MW |HW |X' |  |R' |type |   address    |MP|  | D| A|PS|  |type| X| W| R|
+ *  |  |     |MW |HW |X' |  |R' |type |   address    |MP|XU| D| A|PS|  |type| X| W| R|
  *  +--+-----+---+---+---+--+---+-----+--------------+--+--+--+--+--+--+----+--+--+--+
  *            |   |   |      |   |                    |              |  memory type, leaf: 6 is write-back
- *            |   |   +------+ R and X of a leaf      |              ignore-PAT, unused
- *            |   |     whose accesses are tracked    MMU present
+ *            |   |   +------+ R and X of a leaf      |  |           ignore-PAT, unused
+ *            |   |     whose accesses are tracked    |  user-execute, set wherever X is
+ *            |   |                                   MMU present
  *            |   host-writable       | 0 A/D bits, 1 none (2, write-protect only, is never made: no nested guests)
  *            MMU-writable
  *
@@ -26,7 +27,10 @@ import dev.tdpmmu.config.VmConfig;
  *  +--+-------------------+---------------------------+--+--+---------------+--+--+--+
  * </pre>
  *
- * <p>Hardware ignores bits 11 and 52 to 63 of an entry as we set up its controls; bits 8 and 9 only without A/D bits.
+ * <p>Hardware ignores bits 11 and 52 to 63 of an entry as we set up its controls; bits 8 and 9 only without A/D bits,
+ * bit 10 only without mode-based execute control. With it X speaks of fetches from supervisor-mode linear addresses and
+ * XU of those from user-mode ones. The MMU tells no guest modes apart, so it gives and takes both together, and a
+ * tracked leaf needs to save X alone.
  *
  * @kvm kvm_mmu_set_ept_masks
  */
@@ -39,6 +43,7 @@ final class EptLayout {
     static final long WRITE_BACK = 6L << 3;
     static final long ACCESSED = 1L << 8;
     static final long DIRTY = 1L << 9;
+    static final long USER_EXECUTE = 1L << 10;
     static final long HOST_WRITABLE = 1L << 57;
     static final long MMU_WRITABLE = 1L << 58;
 
@@ -46,13 +51,17 @@ final class EptLayout {
 
     static SpteMasks masks(VmConfig config) {
         boolean accessedDirty = config.accessedDirty() == AccessedDirty.ON;
+        boolean modeBasedExecute = config.hardware().modeBasedExecute();
+        long userExecute = modeBasedExecute ? USER_EXECUTE : 0;
         var masks = new SpteMasks();
-        masks.name =
-                config.pagingMode() + (accessedDirty ? " a/d" : " no a/d") + (config.executeOnly() ? "" : " no x-only");
-        masks.hardwarePresent = READ_WRITE_EXECUTE;
+        masks.name = config.pagingMode()
+                + (accessedDirty ? " a/d" : " no a/d")
+                + (config.executeOnly() ? "" : " no x-only")
+                + (modeBasedExecute ? " xu" : "");
+        masks.hardwarePresent = READ_WRITE_EXECUTE | userExecute;
         masks.read = READ;
         masks.write = WRITE;
-        masks.execute = EXECUTE;
+        masks.execute = EXECUTE | userExecute;
         // W without R is a misconfiguration on every processor, X without R on those that lack execute-only entries.
         masks.readingAccess = config.executeOnly() ? Access.READ | Access.WRITE : Access.ALL;
         masks.accessed = accessedDirty ? ACCESSED : 0;

@@ -25,7 +25,8 @@ import dev.tdpmmu.config.VmConfig;
  * </pre>
  *
  * <p>Nested accesses count as user accesses, so every present entry has US. With 52 address bits none is reserved,
- * and MMIO entries cannot be made.
+ * and MMIO entries cannot be made. If the host has not enabled no-execute, NX is reserved: no entry has it, and every
+ * leaf may be executed, whatever its slot allows.
  *
  * @kvm kvm_mmu_reset_all_pte_masks
  */
@@ -49,12 +50,13 @@ final class NptLayout {
     static SpteMasks masks(VmConfig config) {
         boolean mmio = config.mmioCaching() && config.physicalAddressBits() < ALL_ADDRESS_BITS;
         var masks = new SpteMasks();
-        masks.name = config.pagingMode() + " a/d";
+        boolean noExecute = config.hardware().noExecute();
+        masks.name = config.pagingMode() + " a/d" + (noExecute ? "" : " no nx");
         masks.hardwarePresent = PRESENT;
         masks.read = PRESENT | USER;
         masks.write = WRITE;
         masks.execute = PRESENT | USER;
-        masks.noExecute = NO_EXECUTE;
+        masks.noExecute = noExecute ? NO_EXECUTE : 0;
         masks.readingAccess = Access.ALL;
         masks.accessed = ACCESSED;
         masks.dirty = DIRTY;

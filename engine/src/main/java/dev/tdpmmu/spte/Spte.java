@@ -34,11 +34,12 @@ public final class Spte {
     /**
      * Belongs to the thread that put it there, until that thread replaces it; everybody else goes away and retries.
      *
-     * <p>Not present to hardware in any format, and no value that a maker returns.
+     * <p>Not present to hardware in any format, and no value that a maker returns. KVM's marker also has bit 10, by
+     * which hardware with mode-based execute control would take it for an entry that allows user-mode fetches.
      *
      * @kvm FROZEN_SPTE
      */
-    public static final long FROZEN = (1L << 63) | 0x5a0L;
+    public static final long FROZEN = (1L << 63) | 0x1a0L;
 
     /**
      * Set in every leaf and table entry, also in a leaf that hardware sees as absent because its accesses are

@@ -73,8 +73,8 @@ public final class SpteFormat {
     // entry has EPT's W bit) is of no use, so callers ask isMmuPresent, isLeaf or isMmio first. allows() and
     // isAccessTracked() ask themselves, because a fault handler calls them with whatever it found.
     //
-    // With A/D bits an access is tracked by A. Without them a leaf is tracked by taking R, W and X away; R and X are
-    // kept in bits 54 and 56, W is not, because MMU-writable says whether it may come back.
+    // With A/D bits an access is tracked by A, without them by taking R, W and X away. Bits 54 and 56 keep R and X. W
+    // comes back if MMU-writable says so, and EPT's XU, which the shift to those bits loses, comes back with X.
 
     SpteFormat(SpteMasks masks) {
         name = masks.name;
@@ -539,7 +539,8 @@ public final class SpteFormat {
         if (!isAccessTracked(spte)) {
             return spte;
         }
-        return spte & ~saved | (spte & saved) >>> SAVED_SHIFT;
+        long executable = (spte & execute << SAVED_SHIFT) != 0 ? execute : 0;
+        return spte & ~saved | (spte & saved) >>> SAVED_SHIFT | executable;
     }
 
     /**

@@ -46,6 +46,13 @@ final class SpteFormatCheck {
         if ((masks.writeBack & ~masks.memoryType) != 0) {
             throw bad("write-back lies outside the memory type", masks.name, "writeBack", masks.writeBack);
         }
+        if ((masks.hardwarePresent & ~(masks.read | masks.write | masks.execute)) != 0) {
+            throw bad(
+                    "a leaf without permissions could be present to hardware",
+                    masks.name,
+                    "hardwarePresent",
+                    masks.hardwarePresent);
+        }
         checkAbsent(masks, "NON_PRESENT", Spte.NON_PRESENT);
         checkAbsent(masks, "FROZEN", Spte.FROZEN);
         if (masks.mmioValue != SpteFormat.NO_MMIO) {
@@ -82,7 +89,7 @@ final class SpteFormatCheck {
 
     private static void checkAbsent(SpteMasks masks, String what, long spte) {
         if ((spte & (masks.hardwarePresent | Spte.MMU_PRESENT)) != 0 || (spte & masks.mmioMask) == masks.mmioValue) {
-            throw bad("special value is taken for an entry", masks.name, what, spte);
+            throw bad("special value is taken for an entry, by us or by hardware", masks.name, what, spte);
         }
     }
 

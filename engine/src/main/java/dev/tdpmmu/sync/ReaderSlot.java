@@ -87,7 +87,31 @@ public final class ReaderSlot {
         if (Debug.CHECK) {
             assertNoSection();
         }
-        HostWords.setVolatile(address, HostWords.readAcquire(epochAddress) << MODE_BITS | mode);
+        enter(address, epochAddress, mode);
+    }
+
+    /**
+     * Begins a section, for an owner that keeps the addresses at hand: before the fence every load on the way to them
+     * counts, because none of it overlaps with the access before.
+     *
+     * @param stateAddress of the slot
+     * @param epochAddress of the slot
+     * @param mode as for {@link #enter(int)}
+     * @ordering as for {@link #enter(int)}
+     */
+    @HotPath
+    public static void enter(long stateAddress, long epochAddress, int mode) {
+        HostWords.setVolatile(stateAddress, HostWords.readAcquire(epochAddress) << MODE_BITS | mode);
+    }
+
+    /** {@return where the state is, for {@link #enter(long, long, int)} and {@link #leave(long, int)}} */
+    public long stateAddress() {
+        return address;
+    }
+
+    /** {@return where the epoch is that all slots of the set share} */
+    public long epochAddress() {
+        return epochAddress;
     }
 
     /**
@@ -98,7 +122,19 @@ public final class ReaderSlot {
      */
     @HotPath
     public void leave(int mode) {
-        HostWords.setRelease(address, mode);
+        leave(address, mode);
+    }
+
+    /**
+     * Ends a section, for an owner that keeps the address at hand.
+     *
+     * @param stateAddress of the slot
+     * @param mode as for {@link #leave(int)}
+     * @ordering as for {@link #leave(int)}
+     */
+    @HotPath
+    public static void leave(long stateAddress, int mode) {
+        HostWords.setRelease(stateAddress, mode);
     }
 
     /**

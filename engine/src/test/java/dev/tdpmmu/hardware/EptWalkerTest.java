@@ -1,6 +1,7 @@
 package dev.tdpmmu.hardware;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 import static org.junit.jupiter.api.Assumptions.assumeTrue;
@@ -9,6 +10,8 @@ import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.AccessedDirty;
+import dev.tdpmmu.config.HardwareConfig;
+import dev.tdpmmu.config.PageSize;
 import dev.tdpmmu.config.PagingMode;
 import dev.tdpmmu.config.VmConfig;
 import java.util.ArrayList;
@@ -46,10 +49,15 @@ final class EptWalkerTest {
 
     private record Variant(int levels, boolean accessedDirty, boolean executeOnly, boolean tablesAccessed) {
         VmConfig config() {
+            return withLargest(PageSize.SIZE_1G);
+        }
+
+        VmConfig withLargest(PageSize largest) {
             return VmConfig.builder()
                     .pagingMode(levels == 4 ? PagingMode.EPT4 : PagingMode.EPT5)
                     .accessedDirty(accessedDirty ? AccessedDirty.ON : AccessedDirty.OFF)
                     .executeOnly(executeOnly)
+                    .hardware(HardwareConfig.DEFAULT.withLargestPage(largest))
                     .build();
         }
 
@@ -243,7 +251,7 @@ final class EptWalkerTest {
     @ParameterizedTest
     @FieldSource("VARIANTS")
     void gigabyteLeavesNeedTheCapability(Variant variant) {
-        HardwareWalker walker = new EptWalker(variant.config(), false);
+        HardwareWalker walker = new EptWalker(variant.withLargest(PageSize.SIZE_2M));
         try (HandMadeTables tables = variant.tables()) {
             tables.set(3, leaf(3));
 
@@ -372,7 +380,7 @@ final class EptWalkerTest {
         try (HandMadeTables tables = variant.tables()) {
             tables.set(1, leaf(1));
             assertEquals(HardwareWalker.OK, walkCold(walker, tables, Access.READ));
-            assertEquals(2, tlb.validEntries());
+            assertEquals(variant.levels - 1, tlb.validEntries());
 
             int outcome = walk(walker, tables, Access.WRITE);
 
@@ -436,7 +444,15 @@ final class EptWalkerTest {
                     IllegalArgumentException.class, () -> walker.walk(tlb, tables.root(), GPA, Access.READ, result));
             assertThrows(
                     IllegalArgumentException.class, () -> walker.walk(tlb, pointer, 1L << 46, Access.READ, result));
-            assertThrows(IllegalArgumentException.class, () -> walker.walk(tlb, pointer, GPA, 8, result));
+            for (int access : new int[] {
+                8,
+                WalkAccess.GUEST_TABLE,
+                WalkAccess.SUPERVISOR_PAGE | WalkAccess.PRIVILEGED,
+                WalkAccess.GUEST_TABLE | Access.EXECUTE,
+                Access.READ | WalkAccess.PRIVILEGED << 1,
+            }) {
+                assertThrows(IllegalArgumentException.class, () -> walker.walk(tlb, pointer, GPA, access, result));
+            }
         }
     }
 
@@ -447,8 +463,16 @@ final class EptWalkerTest {
     }
 
     @Test
+    void anyPermissionTellsThatAnEntryWasThere() {
+        for (long permission : new long[] {0x8, 0x10, 0x20, 0x40}) {
+            assertTrue(ExitQualification.isPresent(0x181 | permission));
+        }
+        assertFalse(ExitQualification.isPresent(0xf87));
+    }
+
+    @Test
     void qualificationIsReadable() {
         assertEquals("access=-w- allowed=r-x linear final", ExitQualification.describe(0x1aa));
-        assertEquals("access=r-- allowed=--- unknown=0x40", ExitQualification.describe(0x41));
+        assertEquals("access=r-- allowed=--- user-execute", ExitQualification.describe(0x41));
     }
 }

@@ -1,6 +1,7 @@
 package dev.tdpmmu.hardware;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.base.Access;
@@ -232,6 +233,21 @@ final class NptWalkerTest {
     @Test
     void rootPointerIsTheAddress() {
         assertEquals(0x5000, new Variant(4, true).walker().makeRootPointer(0x5000));
+    }
+
+    @ParameterizedTest
+    @FieldSource("VARIANTS")
+    void rootPointerHasNoBitBesideTheAddress(Variant variant) {
+        HardwareWalker walker = variant.walker();
+        int width = variant.config().physicalAddressBits();
+        for (int bit = 0; bit < 64; bit++) {
+            long pointer = 0x5000 | 1L << bit;
+            if (bit >= 12 && bit < width) {
+                walker.checkRootPointer(pointer);
+            } else {
+                assertThrows(IllegalArgumentException.class, () -> walker.checkRootPointer(pointer));
+            }
+        }
     }
 
     @Test

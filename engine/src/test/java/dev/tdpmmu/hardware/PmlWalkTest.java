@@ -111,6 +111,26 @@ final class PmlWalkTest {
         return entries;
     }
 
+    /** The processor only looks at the guest's table, but may set a flag there: that counts as a store. */
+    @ParameterizedTest
+    @FieldSource("PATHS")
+    void lookAtAGuestTableIsLoggedAsAStore(Path path) {
+        HardwareWalker walker = path.walker();
+        try (HandMadeTables tables = path.tables(A)) {
+            int look = Access.READ | WalkAccess.GUEST_TABLE;
+            int outcome = walkCold(walker, tables, look);
+            int again = walkCold(walker, tables, look);
+
+            assertEquals(HardwareWalker.OK, outcome | again);
+            assertEquals(List.of(PAGE), drain());
+            assertEquals(leaf(path.leafLevel) | A | D, tables.get(path.leafLevel));
+            tables.set(path.leafLevel, leaf(path.leafLevel) | A);
+            fill();
+            assertEquals(HardwareWalker.LOG_FULL, walkCold(walker, tables, look));
+            assertEquals(leaf(path.leafLevel) | A, tables.get(path.leafLevel));
+        }
+    }
+
     @ParameterizedTest
     @FieldSource("PATHS")
     void storeThatSetsDirtyLogsTheFourKilobytePage(Path path) {

@@ -16,6 +16,7 @@ import org.junit.jupiter.params.provider.ValueSource;
 
 final class TlbTest {
     private static final long GPA = 0x4060_3000L;
+    private static final long FAR_GPA = GPA + (3L << 48);
     private static final long HPA = 0x3_4000_0000L;
 
     private final Tlb tlb = new Tlb();
@@ -38,7 +39,9 @@ final class TlbTest {
         assertEquals(Tlb.MISS, tlb.leafTable(0));
         assertEquals(Tlb.MISS, tlb.middleTable(0));
         assertEquals(0, tlb.validEntries());
-        assertEquals(120, tlb.capacity());
+        assertEquals(Tlb.MISS, tlb.upperTable(0));
+        assertEquals(Tlb.MISS, tlb.topTable(0));
+        assertEquals(123, tlb.capacity());
     }
 
     @Test
@@ -187,43 +190,72 @@ final class TlbTest {
         assertEquals(0, tlb.validEntries());
     }
 
-    @Test
-    void tablesDieWithAnyFrameBelowThem() {
-        long gfn2M = Gfn.alignDown(Gfn.of(GPA), 2);
-        long gfn1G = Gfn.alignDown(Gfn.of(GPA), 3);
-        long[][] cases = {
-            // gfn, leaf table stays, middle table stays
-            {gfn2M - 1, 1, 0},
-            {gfn2M, 0, 0},
-            {gfn2M + 511, 0, 0},
-            {gfn2M + 512, 1, 0},
-            {gfn1G - 1, 1, 1},
-            {gfn1G, 1, 0},
-            {gfn1G + (1 << 18) - 1, 1, 0},
-            {gfn1G + (1 << 18), 1, 1},
-        };
+    @ParameterizedTest
+    @ValueSource(ints = {1, 2, 3, 4})
+    void tableDiesWithAnyFrameBelowIt(int level) {
+        long firstGfn = Gfn.alignDown(Gfn.of(FAR_GPA), level + 1);
+        long pages = PagingLevel.pages(level + 1);
+        long[] starts = {firstGfn - 1, firstGfn, firstGfn + 1, firstGfn + pages - 1, firstGfn + pages};
 
-        for (long[] one : cases) {
-            tlb.insertUpper(GPA, 1, 0x5000, Access.READ);
-            tlb.insertUpper(GPA, 2, 0x6000, Access.ALL);
-            tlb.flushRange(one[0], one[0] + 1);
+        for (long start : starts) {
+            for (long length : new long[] {1, 2, 600}) {
+                tlb.insertUpper(FAR_GPA, level, 0x5000, Access.READ);
+                tlb.flushRange(start, start + length);
 
-            assertEquals(one[1] == 1, tlb.leafTable(GPA) != Tlb.MISS, "gfn=" + one[0]);
-            assertEquals(one[2] == 1, tlb.middleTable(GPA) != Tlb.MISS, "gfn=" + one[0]);
+                boolean met = start < firstGfn + pages && start + length > firstGfn;
+                assertEquals(met, table(level) == Tlb.MISS, "start=" + start + ", length=" + length);
+            }
         }
     }
 
+    private long table(int level) {
+        return switch (level) {
+            case 1 -> tlb.leafTable(FAR_GPA);
+            case 2 -> tlb.middleTable(FAR_GPA);
+            case 3 -> tlb.upperTable(FAR_GPA);
+            default -> tlb.topTable(FAR_GPA);
+        };
+    }
+
     @Test
-    void flushAllEmptiesEveryArray() {
+    void tablesOfEachLevelAreFoundByTheirOwnTag() {
+        long far = GPA + PagingLevel.bytes(5);
+        for (int level = 1; level <= 4; level++) {
+            tlb.insertUpper(GPA, level, level << 12, level);
+            tlb.insertUpper(far, level, 0x9000, Access.ALL);
+        }
+
+        // Two of level 3 fit; of the others the second has taken the place of the first.
+        assertEquals(Tlb.MISS, tlb.leafTable(GPA));
+        assertEquals(Tlb.MISS, tlb.middleTable(GPA));
+        assertEquals(Tlb.MISS, tlb.upperTable(GPA));
+        assertEquals(Tlb.MISS, tlb.topTable(GPA));
+        assertEquals(0x9000 | Access.ALL, tlb.upperTable(far));
+        assertEquals(0x9000 | Access.ALL, tlb.upperTable(far + PagingLevel.bytes(3)));
+        assertEquals(Tlb.MISS, tlb.upperTable(far + PagingLevel.bytes(4)));
+        assertEquals(0x9000 | Access.ALL, tlb.topTable(far + PagingLevel.bytes(4)));
+        assertEquals(Tlb.MISS, tlb.topTable(far + PagingLevel.bytes(5)));
+    }
+
+    @Test
+    void tableKeepsTheUserBit() {
+        tlb.insertUpper(GPA, 3, 0x7000, Access.READ | WalkResult.USER);
+
+        assertEquals(0x7000 | Access.READ | WalkResult.USER, tlb.upperTable(GPA));
+    }
+
+    @Test
+    void flushAllEmptiesEveryPart() {
         insertHuge(GPA, 2);
         insertHuge(GPA, 3);
-        tlb.insertUpper(GPA, 1, 0x5000, Access.ALL);
-        tlb.insertUpper(GPA, 2, 0x6000, Access.ALL);
+        for (int level = 1; level <= 4; level++) {
+            tlb.insertUpper(GPA, level, 0x5000, Access.ALL);
+        }
         int before = tlb.validEntries();
 
         tlb.flushAll();
 
-        assertEquals(5, before);
+        assertEquals(7, before);
         assertEquals(0, tlb.validEntries());
     }
 
@@ -234,6 +266,8 @@ final class TlbTest {
         insert(0, HPA + 0x4000_0000L, 3, Access.READ, false);
         tlb.insertUpper(GPA, 1, 0x5000, Access.READ);
         tlb.insertUpper(GPA, 2, 0x6000, Access.ALL);
+        tlb.insertUpper(GPA, 3, 0x7000, Access.ALL);
+        tlb.insertUpper(GPA, 4, 0x8000, Access.ALL);
         var seen = new StringBuilder();
 
         var view = new TlbView();
@@ -256,7 +290,9 @@ final class TlbTest {
                         + "page2 gfn=40600 pages=200 hpa=340000000 rwx%n"
                         + "page3 gfn=0 pages=40000 hpa=380000000 r--%n"
                         + "table1 gfn=40600 pages=200 hpa=5000 r--%n"
-                        + "table2 gfn=40000 pages=40000 hpa=6000 rwx%n"),
+                        + "table2 gfn=40000 pages=40000 hpa=6000 rwx%n"
+                        + "table3 gfn=0 pages=8000000 hpa=7000 rwx%n"
+                        + "table4 gfn=0 pages=1000000000 hpa=8000 rwx%n"),
                 seen.toString());
         assertThrows(IndexOutOfBoundsException.class, () -> tlb.entryAt(tlb.capacity(), view));
         assertThrows(IndexOutOfBoundsException.class, () -> tlb.entryAt(-1, view));
@@ -327,7 +363,8 @@ final class TlbTest {
             walker.walk(tlb, pointer, GPA, Access.READ, result);
             tlb.insert(GPA, result);
             insert(GPA + 4096, HPA + 4096, 1, Access.READ, false);
-            assertEquals(4, tlb.validEntries());
+            // The page, its neighbour, and the tables of every level below the root.
+            assertEquals(1 + mode.levels(), tlb.validEntries());
 
             int outcome = walker.walk(tlb, pointer, GPA, Access.WRITE, result);
 

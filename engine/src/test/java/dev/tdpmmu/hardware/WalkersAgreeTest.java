@@ -1,14 +1,14 @@
 package dev.tdpmmu.hardware;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.Gfn;
 import dev.tdpmmu.base.PagingLevel;
-import dev.tdpmmu.config.AccessedDirty;
-import dev.tdpmmu.config.PagingMode;
+import dev.tdpmmu.config.ProcessorConfigs;
 import dev.tdpmmu.config.VmConfig;
 import dev.tdpmmu.memory.MemoryAccount;
 import dev.tdpmmu.memory.SpteAccess;
@@ -27,25 +27,7 @@ final class WalkersAgreeTest {
     private static final long GPA = (1L << 39) + 0x4060_3000L;
     private static final long HPA = 0x3_4000_0000L;
 
-    static final List<VmConfig> CONFIGS = configs();
-
-    private static List<VmConfig> configs() {
-        var configs = new ArrayList<VmConfig>();
-        for (PagingMode mode : PagingMode.values()) {
-            for (AccessedDirty accessedDirty : AccessedDirty.values()) {
-                for (boolean executeOnly : new boolean[] {true, false}) {
-                    if (mode.isEpt() || accessedDirty == AccessedDirty.ON && executeOnly) {
-                        configs.add(VmConfig.builder()
-                                .pagingMode(mode)
-                                .accessedDirty(accessedDirty)
-                                .executeOnly(executeOnly)
-                                .build());
-                    }
-                }
-            }
-        }
-        return configs;
-    }
+    static final List<VmConfig> CONFIGS = ProcessorConfigs.all();
 
     private final Tlb tlb = new Tlb();
     private final WalkResult result = new WalkResult();
@@ -53,6 +35,9 @@ final class WalkersAgreeTest {
     private static HandMadeTables tables(VmConfig config, SpteFormat format) {
         return new HandMadeTables(config.pagingMode().levels(), GPA, format.makeTable(0));
     }
+
+    /** Whoever makes an access, by mode: EPT may tell user-mode and supervisor-mode pages apart, the MMU never does. */
+    private static final int[] MAKERS = {0, WalkAccess.SUPERVISOR_PAGE, WalkAccess.GUEST_TABLE};
 
     private int walk(HardwareWalker walker, HandMadeTables tables, int access) {
         return walker.walk(tlb, walker.makeRootPointer(tables.root()), GPA, access, result);
@@ -63,21 +48,32 @@ final class WalkersAgreeTest {
     void hardwareGrantsWhatTheFormatAllows(VmConfig config) {
         SpteFormat format = SpteFormat.of(config);
         HardwareWalker walker = HardwareWalker.of(config);
+        int compared = 0;
         try (HandMadeTables tables = tables(config, format)) {
             for (int level = 1; level <= 3; level++) {
                 for (long spte : leaves(format, level)) {
                     for (int access = 1; access <= Access.ALL; access++) {
-                        tables.set(level, spte);
-                        tlb.flushAll();
-                        int outcome = walk(walker, tables, access);
+                        for (int maker : MAKERS) {
+                            if (maker == WalkAccess.GUEST_TABLE && (access & Access.EXECUTE) != 0) {
+                                continue;
+                            }
+                            tables.set(level, spte);
+                            tlb.flushAll();
+                            int outcome = walk(walker, tables, access | maker);
 
-                        String what = SpteText.describe(format, spte, level) + ", access=" + Access.text(access);
-                        boolean allowed = format.allows(spte, access);
-                        assertEquals(allowed ? HardwareWalker.OK : HardwareWalker.VIOLATION, outcome, what);
-                        if (allowed) {
-                            assertAgreement(format, tables, level, spte, access, what);
-                        } else {
-                            assertEquals(spte, tables.get(level), what);
+                            String what = SpteText.describe(format, spte, level) + ", access=" + Access.text(access)
+                                    + ", maker=" + maker;
+                            boolean stores = maker == WalkAccess.GUEST_TABLE && format.accessedDirty();
+                            int done = stores ? access | Access.WRITE : access;
+                            boolean allowed = format.allows(spte, done);
+                            assertEquals(allowed ? HardwareWalker.OK : HardwareWalker.VIOLATION, outcome, what);
+                            if (allowed) {
+                                assertAgreement(config, format, tables, level, spte, done, what);
+                                assertTrue(walker.allows(result.entryPermissions, access | maker), what);
+                            } else {
+                                assertEquals(spte, tables.get(level), what);
+                            }
+                            compared++;
                         }
                     }
                 }
@@ -86,16 +82,19 @@ final class WalkersAgreeTest {
                 }
             }
         }
+        assertTrue(compared > 5000, "compared=" + compared);
     }
 
     private void assertAgreement(
-            SpteFormat format, HandMadeTables tables, int level, long spte, int access, String what) {
+            VmConfig config, SpteFormat format, HandMadeTables tables, int level, long spte, int access, String what) {
         long after = tables.get(level);
         assertEquals(format.address(spte) + (GPA & PagingLevel.bytes(level) - 1), result.frame, what);
         assertEquals(level, result.level, what);
         assertEquals(format.isReadable(spte), (result.permissions & Access.READ) != 0, what);
         assertEquals(format.isWritable(spte), (result.permissions & Access.WRITE) != 0, what);
-        assertEquals(format.isExecutable(spte), (result.permissions & Access.EXECUTE) != 0, what);
+        // With the trap some fetch is refused everywhere, so none may be cached without knowing who makes it.
+        boolean trap = config.hardware().guestModeExecuteTrap();
+        assertEquals(format.isExecutable(spte) && !trap, (result.permissions & Access.EXECUTE) != 0, what);
         assertTrue(format.isLegal(after, level), what);
         assertTrue(format.isAccessed(after), what);
         long expected = spte | format.accessedBit() | ((access & Access.WRITE) != 0 ? format.dirtyBit() : 0);
@@ -139,9 +138,14 @@ final class WalkersAgreeTest {
         try (HandMadeTables tables = tables(config, format)) {
             for (int level = 1; level <= levels; level++) {
                 for (long spte : new long[] {Spte.NON_PRESENT, Spte.FROZEN}) {
-                    tables.set(level, spte);
-                    assertEquals(HardwareWalker.VIOLATION, walk(walker, tables, Access.READ));
-                    assertEquals(level, result.faultLevel);
+                    for (int access = 1; access <= Access.ALL; access++) {
+                        for (int maker : new int[] {0, WalkAccess.SUPERVISOR_PAGE, WalkAccess.PRIVILEGED}) {
+                            tables.set(level, spte);
+                            assertEquals(HardwareWalker.VIOLATION, walk(walker, tables, access | maker));
+                            assertEquals(level, result.faultLevel);
+                            assertFalse(saysPresent(config));
+                        }
+                    }
                 }
                 if (level > 1) {
                     tables.relink(level);
@@ -152,6 +156,36 @@ final class WalkersAgreeTest {
                     tables.set(1, format.makeMmio(Gfn.of(GPA), access, generation));
                     assertEquals(HardwareWalker.MISCONFIGURATION, walk(walker, tables, access));
                     assertEquals(1, result.misconfigLevel);
+                }
+            }
+        }
+    }
+
+    private boolean saysPresent(VmConfig config) {
+        return config.pagingMode().isEpt()
+                ? ExitQualification.isPresent(result.exit)
+                : NptErrorCode.isPresent(result.exit);
+    }
+
+    /** With the trap, what the MMU makes are user pages: a privileged guest may use them but not execute them. */
+    @ParameterizedTest
+    @FieldSource("CONFIGS")
+    void privilegedGuestFetchesFromLeavesOfTheFormatUnlessTheTrapForbidsIt(VmConfig config) {
+        SpteFormat format = SpteFormat.of(config);
+        HardwareWalker walker = HardwareWalker.of(config);
+        try (HandMadeTables tables = tables(config, format)) {
+            for (int level = 1; level <= 3; level++) {
+                tables.set(level, format.makeLeaf(HPA, level, Access.ALL, true, false));
+                for (int access = 1; access <= Access.ALL; access++) {
+                    tlb.flushAll();
+                    int outcome = walk(walker, tables, access | WalkAccess.PRIVILEGED);
+
+                    boolean refused = config.hardware().guestModeExecuteTrap() && (access & Access.EXECUTE) != 0;
+                    assertEquals(refused ? HardwareWalker.VIOLATION : HardwareWalker.OK, outcome);
+                    assertTrue(!refused || saysPresent(config));
+                }
+                if (level > 1) {
+                    tables.relink(level);
                 }
             }
         }

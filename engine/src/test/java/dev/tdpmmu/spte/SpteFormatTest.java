@@ -10,9 +10,10 @@ import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Debug;
 import dev.tdpmmu.base.PagingLevel;
 import dev.tdpmmu.config.AccessedDirty;
+import dev.tdpmmu.config.HardwareConfig;
 import dev.tdpmmu.config.PagingMode;
+import dev.tdpmmu.config.ProcessorConfigs;
 import dev.tdpmmu.config.VmConfig;
-import java.util.ArrayList;
 import java.util.List;
 import java.util.function.BiConsumer;
 import org.junit.jupiter.api.Test;
@@ -23,28 +24,10 @@ final class SpteFormatTest {
     private static final long HPA = 0x3_4000_0000L;
     private static final long TABLE = 0x12_3000L;
 
-    static final List<VmConfig> CONFIGS = configs();
+    static final List<VmConfig> CONFIGS = ProcessorConfigs.all();
     static final List<VmConfig> WITHOUT_ACCESSED_DIRTY = CONFIGS.stream()
             .filter(config -> config.accessedDirty() == AccessedDirty.OFF)
             .toList();
-
-    private static List<VmConfig> configs() {
-        var configs = new ArrayList<VmConfig>();
-        for (PagingMode mode : PagingMode.values()) {
-            for (AccessedDirty accessedDirty : AccessedDirty.values()) {
-                for (boolean executeOnly : new boolean[] {true, false}) {
-                    if (mode.isEpt() || accessedDirty == AccessedDirty.ON && executeOnly) {
-                        configs.add(VmConfig.builder()
-                                .pagingMode(mode)
-                                .accessedDirty(accessedDirty)
-                                .executeOnly(executeOnly)
-                                .build());
-                    }
-                }
-            }
-        }
-        return configs;
-    }
 
     @ParameterizedTest
     @FieldSource("CONFIGS")
@@ -64,10 +47,9 @@ final class SpteFormatTest {
                     assertEquals(HPA, format.address(spte), wanted.text(format, spte));
                     assertEquals(readable, format.isReadable(spte), wanted.text(format, spte));
                     assertEquals(writable, format.isWritable(spte), wanted.text(format, spte));
-                    assertEquals(
-                            (wanted.access & Access.EXECUTE) != 0,
-                            format.isExecutable(spte),
-                            wanted.text(format, spte));
+                    boolean executable = (wanted.access & Access.EXECUTE) != 0
+                            || !config.hardware().noExecute();
+                    assertEquals(executable, format.isExecutable(spte), wanted.text(format, spte));
                     assertEquals(wanted.hostWritable, format.isHostWritable(spte), wanted.text(format, spte));
                     assertEquals(
                             wanted.hostWritable && wanted.writes(),
@@ -99,6 +81,54 @@ final class SpteFormatTest {
             assertFalse(format.allows(spte, Access.WRITE));
             assertFalse(format.allows(spte, Access.EXECUTE));
         }
+    }
+
+    @ParameterizedTest
+    @FieldSource("CONFIGS")
+    void bothExecutePermissionsComeAndGoTogether(VmConfig config) {
+        assumeTrue(config.hardware().modeBasedExecute());
+        SpteFormat format = SpteFormat.of(config);
+        long both = EptLayout.EXECUTE | EptLayout.USER_EXECUTE;
+
+        forEachLeaf(
+                (wanted, spte) -> {
+                    long tracked = format.trackAccess(spte);
+                    long allowed = format.makeExecutable(spte);
+                    long forbidden = format.clearExecutable(allowed);
+                    assertEquals((wanted.access & Access.EXECUTE) != 0 ? both : 0, spte & both);
+                    assertEquals(both, allowed & both, wanted.text(format, allowed));
+                    assertEquals(0, forbidden & both, wanted.text(format, forbidden));
+                    if (format.isReadable(spte)) {
+                        assertEquals(allowed, format.makeExecutable(forbidden));
+                    }
+                    assertEquals(spte & both, format.restoreAccess(tracked) & both, wanted.text(format, tracked));
+                    if (format.isAccessTracked(tracked)) {
+                        assertEquals(both, format.restoreAccess(format.makeExecutable(tracked)) & both);
+                        assertEquals(0, format.restoreAccess(format.clearExecutable(tracked)) & both);
+                        assertEquals(spte & both, format.addUse(tracked, format.use(spte)) & both);
+                    }
+                    boolean alone = (wanted.access & Access.EXECUTE) != 0;
+                    assertFalse(alone && format.isLegal(spte ^ EptLayout.USER_EXECUTE, wanted.level));
+                    assertFalse(alone && format.isLegal(spte ^ EptLayout.EXECUTE, wanted.level));
+                },
+                format);
+        assertEquals(both, format.makeTable(TABLE) & both);
+        assertTrue(format.isHardwarePresent(EptLayout.USER_EXECUTE));
+    }
+
+    @ParameterizedTest
+    @FieldSource("CONFIGS")
+    void noEntryHasTheReservedNoExecuteBit(VmConfig config) {
+        assumeTrue(!config.hardware().noExecute());
+        SpteFormat format = SpteFormat.of(config);
+
+        forEachLeaf(
+                (wanted, spte) -> {
+                    assertEquals(0, spte & NptLayout.NO_EXECUTE, wanted.text(format, spte));
+                    assertEquals(spte, format.clearExecutable(spte), wanted.text(format, spte));
+                    assertFalse(format.isLegal(spte | NptLayout.NO_EXECUTE, wanted.level));
+                },
+                format);
     }
 
     @ParameterizedTest
@@ -413,7 +443,11 @@ final class SpteFormatTest {
     @Test
     void specialValuesMustBeInvisible() {
         SpteMasks frozenIsPresent = EptLayout.masks(builder(PagingMode.EPT4).build());
-        frozenIsPresent.hardwarePresent |= 1L << 5;
+        frozenIsPresent.execute |= 1L << 8;
+        frozenIsPresent.accessed = 0;
+        frozenIsPresent.hardwarePresent |= 1L << 8;
+        SpteMasks bareLeafIsPresent = EptLayout.masks(builder(PagingMode.EPT4).build());
+        bareLeafIsPresent.hardwarePresent |= 1L << 10;
         SpteMasks mmioIsInvisible = EptLayout.masks(builder(PagingMode.EPT4).build());
         mmioIsInvisible.mmioValue = 0;
         SpteMasks mmioTakesPresentEntries =
@@ -422,7 +456,14 @@ final class SpteFormatTest {
         SpteMasks mmioMeetsGfn = NptLayout.masks(builder(PagingMode.NPT5).build());
         mmioMeetsGfn.physicalAddressBits = 52;
 
-        for (SpteMasks masks : List.of(frozenIsPresent, mmioIsInvisible, mmioTakesPresentEntries, mmioMeetsGfn)) {
+        // The kernel's marker has bit 10: with mode-based execute control that is an entry for hardware.
+        SpteMasks kernelsMarker = EptLayout.masks(builder(PagingMode.EPT4)
+                .hardware(HardwareConfig.DEFAULT.withModeBasedExecute(true))
+                .build());
+        assertEquals(0, Spte.FROZEN & kernelsMarker.hardwarePresent);
+        assertTrue((0x5a0L & kernelsMarker.hardwarePresent) != 0);
+        for (SpteMasks masks :
+                List.of(frozenIsPresent, bareLeafIsPresent, mmioIsInvisible, mmioTakesPresentEntries, mmioMeetsGfn)) {
             assertTrue(isRefused(masks));
         }
     }
@@ -455,6 +496,18 @@ final class SpteFormatTest {
                                 .build())
                         .name());
         assertEquals("NPT5 a/d", SpteFormat.of(builder(PagingMode.NPT5).build()).name());
+        assertEquals(
+                "EPT4 a/d xu",
+                SpteFormat.of(builder(PagingMode.EPT4)
+                                .hardware(HardwareConfig.DEFAULT.withModeBasedExecute(true))
+                                .build())
+                        .name());
+        assertEquals(
+                "NPT4 a/d no nx",
+                SpteFormat.of(builder(PagingMode.NPT4)
+                                .hardware(HardwareConfig.DEFAULT.withNoExecute(false))
+                                .build())
+                        .name());
     }
 
     private static boolean isRefused(SpteMasks masks) {

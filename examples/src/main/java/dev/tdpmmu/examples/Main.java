@@ -4,6 +4,7 @@ import picocli.CommandLine;
 import picocli.CommandLine.Command;
 import picocli.CommandLine.Mixin;
 import picocli.CommandLine.Model.CommandSpec;
+import picocli.CommandLine.Option;
 import picocli.CommandLine.Spec;
 
 /** The command line of the examples; each example is a subcommand. */
@@ -78,6 +79,14 @@ public final class Main {
             mixinStandardHelpOptions = true)
     int writeWatch() {
         return exitCode(WriteWatchDebugger.run(spec.commandLine().getOut()));
+    }
+
+    @Command(
+            name = "table-dump",
+            description = "Explains an access before and after its fault, dumps the tables, and compares two dumps.",
+            mixinStandardHelpOptions = true)
+    int tableDump(@Option(names = "--json", description = "Print dump and difference as JSON.") boolean json) {
+        return exitCode(TableDumps.run(spec.commandLine().getOut(), json));
     }
 
     private static int exitCode(boolean isSound) {
