@@ -93,7 +93,12 @@ for round in $(seq "$ROUNDS"); do
             for operation in $OPERATIONS; do
                 if [ "$operation" = fault_interleaved ] && [ "$threads" = 1 ]; then continue; fi
                 pair "$round" "$bits" "$threads" "$repetitions" "$operation" merged_lock_rcu MERGED
-                case $operation in xlate_*) pair "$round" "$bits" "$threads" "$repetitions" "$operation" none NONE ;; esac
+                case $operation in
+                    xlate_*)
+                        pair "$round" "$bits" "$threads" "$repetitions" "$operation" none NONE
+                        engine "$round" "$bits" "$threads" "$repetitions" "$operation" HARDWARE
+                        ;;
+                esac
                 if [ "$operation" = fault_seq ] && [ "$POLICIES" = yes ]; then
                     pair "$round" "$bits" "$threads" "$repetitions" "$operation" mutex EXCLUSIVE
                     pair "$round" "$bits" "$threads" "$repetitions" "$operation" pthread_rwlock+rcu STAMPED

@@ -53,8 +53,6 @@ public final class DisturbedFaultsPerf implements Callable<Integer> {
         IDLE,
         /** It spins. */
         SPIN,
-        /** Zaps all leaves of the other slot under the exclusive lock, as in the kernel. */
-        ZAP,
         /** Unmaps the other slot as a host does, under the shared lock. */
         UNMAP_SHARED,
         /** Unmaps the other slot as a host does, under the exclusive lock. */
@@ -75,7 +73,7 @@ public final class DisturbedFaultsPerf implements Callable<Integer> {
     @Option(
             names = "--disturbance",
             split = ",",
-            defaultValue = "IDLE,SPIN,ZAP,UNMAP_SHARED,UNMAP_EXCLUSIVE,HARVEST,WRITE_PROTECT",
+            defaultValue = "IDLE,SPIN,UNMAP_SHARED,UNMAP_EXCLUSIVE,HARVEST,WRITE_PROTECT",
             description = "of ${COMPLETION-CANDIDATES}; default ${DEFAULT-VALUE}")
     private List<Disturbance> disturbances;
 
@@ -314,9 +312,7 @@ public final class DisturbedFaultsPerf implements Callable<Integer> {
 
         private void prepare() {
             boolean absent = operations > 0
-                    && (disturbance == Disturbance.ZAP
-                            || disturbance == Disturbance.UNMAP_SHARED
-                            || disturbance == Disturbance.UNMAP_EXCLUSIVE);
+                    && (disturbance == Disturbance.UNMAP_SHARED || disturbance == Disturbance.UNMAP_EXCLUSIVE);
             kernels.fill(firstSpte, other.baseGfn(), other.endGfn(), absent);
             if (disturbance == Disturbance.HARVEST) {
                 log.slot().dirtyBitmap().fill();
@@ -326,7 +322,6 @@ public final class DisturbedFaultsPerf implements Callable<Integer> {
         private void operate() {
             RangeOperations ranges = vm.mmu().ranges();
             long done = switch (disturbance) {
-                case ZAP -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.EXCLUSIVE, true);
                 case UNMAP_SHARED -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.SHARED, true);
                 case UNMAP_EXCLUSIVE -> ranges.unmap(other.baseGfn(), other.endGfn(), OperationLock.EXCLUSIVE, true);
                 case HARVEST -> log.harvest(dirty);

@@ -2,6 +2,9 @@ package dev.tdpmmu.bench;
 
 import dev.tdpmmu.bench.Repetitions.Figures;
 import dev.tdpmmu.config.LockPolicy;
+import dev.tdpmmu.hardware.HardwareWalker;
+import dev.tdpmmu.hardware.Tlb;
+import dev.tdpmmu.hardware.WalkResult;
 import dev.tdpmmu.mmu.FaultHandler;
 import dev.tdpmmu.mmu.FaultResult;
 import dev.tdpmmu.mmu.TdpRoot;
@@ -67,6 +70,8 @@ public final class NativeComparison implements Callable<Integer> {
     enum Mode {
         /** Nothing; translations only, since a fault without lock and epoch does not exist here. */
         NONE("none", LockPolicy.PARALLEL),
+        /** The emulated hardware walks, not the MMU; translations only. */
+        HARDWARE("hardware", LockPolicy.PARALLEL),
         /** One reader slot is lock and epoch. */
         MERGED("merged_lock_rcu", LockPolicy.PARALLEL),
         /** A lock taken shared, and an epoch. */
@@ -127,7 +132,7 @@ public final class NativeComparison implements Callable<Integer> {
         BenchGuard.check();
         for (Operation operation : operations) {
             for (Mode mode : modes) {
-                if (!operation.isFault || mode != Mode.NONE) {
+                if (!operation.isFault || mode != Mode.NONE && mode != Mode.HARDWARE) {
                     measure(operation, mode);
                 }
             }
@@ -215,7 +220,21 @@ public final class NativeComparison implements Callable<Integer> {
             return installed;
         }
 
+        /** Leaves have A after the first repetition, so that no later one changes an entry. */
+        private long walk(int thread, long start, long end) {
+            HardwareWalker walker = HardwareWalker.of(bench.vm().config());
+            long rootPointer = walker.makeRootPointer(vcpus[thread].root().hpa());
+            Tlb tlb = new Tlb();
+            WalkResult result = new WalkResult();
+            return operation == Operation.XLATE_SEQ
+                    ? Work.walkSequential(walker, tlb, rootPointer, result, start, end)
+                    : Work.walkRandom(walker, tlb, rootPointer, result, start, end, bits);
+        }
+
         private long translate(int thread, long start, long end) {
+            if (mode == Mode.HARDWARE) {
+                return walk(thread, start, end);
+            }
             TdpWalk walk = bench.vm().mmu().walk();
             TdpRoot root = vcpus[thread].root();
             ReaderSlot slot = vcpus[thread].slot();

@@ -2,6 +2,9 @@ package dev.tdpmmu.bench;
 
 import dev.tdpmmu.base.Access;
 import dev.tdpmmu.base.Gfn;
+import dev.tdpmmu.hardware.HardwareWalker;
+import dev.tdpmmu.hardware.Tlb;
+import dev.tdpmmu.hardware.WalkResult;
 import dev.tdpmmu.mmu.FaultHandler;
 import dev.tdpmmu.mmu.FaultResult;
 import dev.tdpmmu.mmu.TdpRoot;
@@ -77,6 +80,26 @@ final class Work {
         long sum = 0;
         for (long i = start; i < end; i++) {
             sum += walk.translate(root, Gfn.toGpa(mix(i, bits)));
+        }
+        return sum;
+    }
+
+    /** As {@link #translateSequential}, by the emulated hardware, which remembers tables and no page. */
+    static long walkSequential(
+            HardwareWalker walker, Tlb tlb, long rootPointer, WalkResult result, long start, long end) {
+        long sum = 0;
+        for (long gfn = start; gfn < end; gfn++) {
+            sum += walker.walk(tlb, rootPointer, Gfn.toGpa(gfn), Access.READ, result) + result.frame;
+        }
+        return sum;
+    }
+
+    /** As {@link #translateRandom}, by the emulated hardware. */
+    static long walkRandom(
+            HardwareWalker walker, Tlb tlb, long rootPointer, WalkResult result, long start, long end, int bits) {
+        long sum = 0;
+        for (long i = start; i < end; i++) {
+            sum += walker.walk(tlb, rootPointer, Gfn.toGpa(mix(i, bits)), Access.READ, result) + result.frame;
         }
         return sum;
     }
