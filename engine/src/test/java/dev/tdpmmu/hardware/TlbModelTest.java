@@ -52,15 +52,18 @@ final class TlbModelTest {
         var random = new SplittableRandom(seed);
         var tlb = new Tlb(mode, null);
         boolean exact = mode == TlbMode.UNHELPFUL;
+        int largest = 0;
 
         for (int i = 0; i < OPERATIONS; i++) {
             step(tlb, exact, random);
+            largest = Math.max(largest, model.size());
             if (exact && i % COMPARE_EVERY == 0) {
                 compareAll(tlb);
             }
         }
 
-        assertTrue(!exact || model.size() > 100, "the model stayed empty: size=" + model.size());
+        // Not what it holds at the end, which may be just behind a flush of everything.
+        assertTrue(!exact || largest > 100, "the model stayed empty: largest=" + largest);
     }
 
     private void step(Tlb tlb, boolean exact, SplittableRandom random) {
