@@ -5,6 +5,7 @@ import static dev.tdpmmu.TestVms.MIB_2;
 import static dev.tdpmmu.TestVms.SMALL;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
@@ -91,6 +92,28 @@ class VmLifecycleTest {
             vcpu.close();
             assertEquals(7, next.getLong(0), "the closed vCPU did not close its successor");
             assertEquals(3, vm.stats().accesses(), "those of closed vCPUs count on");
+        }
+    }
+
+    /** The slot's next owner would stay in the guest for ever, and every flush would wait for it. */
+    @Test
+    void lateAccessOfAClosedVcpuLeavesTheNextOwnerOfItsSlotAlone() {
+        Vm vm = vms.vmWithMemory(VmConfig.builder(), MIB_2);
+        Vcpu closed = vm.createVcpu();
+        ReaderSlot slot = closed.run().slot;
+        closed.close();
+        try (Vcpu next = vm.createVcpu()) {
+            assertSame(slot, next.run().slot);
+
+            assertThrows(IllegalStateException.class, () -> closed.getLong(0));
+            assertThrows(IllegalStateException.class, () -> closed.putLong(0, 1));
+            int mode = ReaderSlot.modeOf(slot.state());
+            // Or a failure would keep the VM from closing.
+            slot.leave(ReaderSlot.OUTSIDE);
+
+            assertEquals(ReaderSlot.OUTSIDE, mode);
+            next.putLong(0, 7);
+            assertEquals(7, next.getLong(0));
         }
     }
 
